@@ -1,0 +1,1 @@
+"""Networks: the deviation UNet, the autoencoder, and the mapping from the authors' weights."""

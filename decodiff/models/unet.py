@@ -1,0 +1,119 @@
+"""The deviation network: an LDM UNet in diffusers' terms, conditioned on the timestep and the category."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import nn
+
+DROPOUT = 0.4
+LATENT_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class UNetSize:
+    """What distinguishes one size from another; head width is ``channels / heads`` at every level."""
+
+    channels: int
+    heads: int
+    context: int
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    layers: int = 2
+    dropout: float = DROPOUT
+
+
+UNET_SIZES = {
+    "UNet_XS": UNetSize(64, 4, 128),
+    "UNet_S": UNetSize(128, 4, 256),
+    "UNet_M": UNetSize(192, 6, 384),
+    "UNet_L": UNetSize(256, 8, 512),
+    # not of the paper: small enough to learn the embedded data set on two processor cores in minutes
+    "UNet_demo": UNetSize(32, 2, 64, multipliers=(1, 2, 2), layers=1, dropout=0.0),
+}
+
+
+class DeviationUNet(ModelMixin, ConfigMixin):
+    """``f(z_t, t, c)``: predicts the direction of deviation of a latent.
+
+    Args:
+        num_categories: number of category embeddings.
+        channels: channels of the first level, C.
+        heads: attention heads of the first level; every level keeps its head width C/heads.
+        context: width of the category embedding, read through cross-attention.
+        multipliers: channels of each level as multiples of C.
+        layers: residual blocks per level on the way down (one more on the way up).
+        dropout: in the residual blocks.
+        latent_channels: channels of the latent.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_categories: int,
+        channels: int = 64,
+        heads: int = 4,
+        context: int = 128,
+        multipliers: tuple[int, ...] = (1, 2, 4),
+        layers: int = 2,
+        dropout: float = DROPOUT,
+        latent_channels: int = LATENT_CHANNELS,
+    ):
+        super().__init__()
+        level_channels = tuple(channels * multiplier for multiplier in multipliers)
+        self.category_embedding = nn.Embedding(num_categories, context)
+        self.unet = UNet2DConditionModel(
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            down_block_types=("CrossAttnDownBlock2D",) * len(level_channels),
+            up_block_types=("CrossAttnUpBlock2D",) * len(level_channels),
+            block_out_channels=level_channels,
+            layers_per_block=layers,
+            # diffusers calls it a head's width and means the number of heads
+            attention_head_dim=tuple(level // (channels // heads) for level in level_channels),
+            cross_attention_dim=context,
+            dropout=dropout,
+        )
+
+    def forward(self, latent: torch.Tensor, timestep: torch.Tensor, category: torch.Tensor) -> torch.Tensor:
+        """Predict ``d``.
+
+        Args:
+            latent: ``z_t``, float ``[B,latent_channels,h,w]``; h and w divisible by ``2**(levels − 1)``.
+            timestep: int64 ``[B]``.
+            category: int64 ``[B]``, in ``[0, num_categories)``.
+
+        Returns:
+            The direction of deviation, same shape as ``latent``.
+        """
+        context = self.category_embedding(category)[:, None]
+        return self.unet(latent, timestep, encoder_hidden_states=context, return_dict=False)[0]
+
+
+def build_unet(name: str, num_categories: int, latent_channels: int = LATENT_CHANNELS) -> DeviationUNet:
+    """A freshly initialised network by the name of its size (see `UNET_SIZES`; the prefix ``UNet_`` may be left out).
+
+    The output layer starts at zero, as in LDM: the untrained network corrects nothing.
+
+    Raises:
+        ValueError: unknown size.
+    """
+    size = UNET_SIZES.get(name) or UNET_SIZES.get(f"UNet_{name}")
+    if size is None:
+        raise ValueError(f"unknown UNet size {name!r}; choose one of {', '.join(UNET_SIZES)}")
+    model = DeviationUNet(
+        num_categories,
+        channels=size.channels,
+        heads=size.heads,
+        context=size.context,
+        multipliers=size.multipliers,
+        layers=size.layers,
+        dropout=size.dropout,
+        latent_channels=latent_channels,
+    )
+    nn.init.zeros_(model.unet.conv_out.weight)
+    nn.init.zeros_(model.unet.conv_out.bias)
+    return model

@@ -1,0 +1,128 @@
+"""The deviation scheduler: masked forward process, training target and deterministic correction.
+
+Notation (Beizaee et al., CVPR 2025): ``z`` clean latent, ``M`` mask (1 = left clean, 0 = corrupted), ``ᾱ_t`` cumulative
+schedule, ``ε`` noise. The scheduler owns the maths alone and follows diffusers' scheduler conventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils import BaseOutput
+
+MAX_BETA = 0.999
+
+
+@dataclass
+class DeviationSchedulerOutput(BaseOutput):
+    """Result of one correction step.
+
+    Attributes:
+        prev_sample: latent at the next timestep of the correction, same shape and dtype as the input latent.
+        pred_original_sample: the corrected latent ``ẑ0`` as estimated at this step, same shape and dtype.
+    """
+
+    prev_sample: torch.Tensor
+    pred_original_sample: torch.Tensor
+
+
+def strided_timesteps(num_train_timesteps: int, num_inference_steps: int) -> list[int]:
+    """Ascending timesteps ``range(0, T, stride)`` for the smallest stride that gives exactly S members.
+
+    Raises:
+        ValueError: no stride gives exactly ``num_inference_steps`` members.
+    """
+    for stride in range(1, num_train_timesteps + 1):
+        timesteps = list(range(0, num_train_timesteps, stride))
+        if len(timesteps) == num_inference_steps:
+            return timesteps
+    possible = sorted({len(range(0, num_train_timesteps, stride)) for stride in range(1, num_train_timesteps + 1)})
+    raise ValueError(
+        f"{num_inference_steps} correction steps: no stride over {num_train_timesteps} training timesteps gives that many; "
+        f"choose one of {', '.join(map(str, possible))}"
+    )
+
+
+class DeviationScheduler(SchedulerMixin, ConfigMixin):
+    """Cosine schedule (``squaredcos_cap_v2``, β ≤ 0.999) with DeCo-Diff's target and correction step.
+
+    Args:
+        num_train_timesteps: T, the number of timesteps of the forward process.
+    """
+
+    order = 1
+
+    @register_to_config
+    def __init__(self, num_train_timesteps: int = 10):
+        steps = torch.arange(num_train_timesteps + 1, dtype=torch.float64) / num_train_timesteps
+        alpha_bar = torch.cos((steps + 0.008) / 1.008 * torch.pi / 2) ** 2
+        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA)
+        self.alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        self.set_timesteps(num_train_timesteps)
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        """Choose the S timesteps of the correction, in the order they are used (descending), as ``self.timesteps``.
+
+        Raises:
+            ValueError: no stride over T gives exactly S timesteps.
+        """
+        ascending = strided_timesteps(self.config.num_train_timesteps, num_inference_steps)
+        self.timesteps = torch.tensor(ascending[::-1], dtype=torch.int64, device=device)
+
+    def _coefficients(self, timestep: torch.Tensor | int, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``√ᾱ_t`` and ``√(1−ᾱ_t)`` in the latent's dtype, shaped to broadcast over ``[B,C,h,w]``."""
+        timestep = torch.as_tensor(timestep, dtype=torch.int64)
+        alpha_bar = self.alphas_cumprod.to(timestep.device)[timestep].reshape(-1, 1, 1, 1)
+        return alpha_bar.sqrt().to(latent), (1 - alpha_bar).sqrt().to(latent)
+
+    def add_noise(
+        self, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor, timestep: torch.Tensor | int
+    ) -> torch.Tensor:
+        """Masked forward process ``z_t = M·z + (1−M)·(√ᾱ_t·z + √(1−ᾱ_t)·ε)``.
+
+        Args:
+            latent: ``z``, float ``[B,C,h,w]``.
+            noise: ``ε``, same shape.
+            mask: ``M`` in {0, 1}, broadcastable to ``[B,C,h,w]``; 1 leaves a cell clean.
+            timestep: int64 ``[B]`` or one int, in ``[0, T)``.
+
+        Returns:
+            ``z_t``, same shape and dtype as ``latent``.
+        """
+        signal, sigma = self._coefficients(timestep, latent)
+        return mask * latent + (1 - mask) * (signal * latent + sigma * noise)
+
+    def target(
+        self, latent: torch.Tensor, noise: torch.Tensor, mask: torch.Tensor, timestep: torch.Tensor | int
+    ) -> torch.Tensor:
+        """Direction of deviation ``d = (1−M)·(ε − (1−√ᾱ_t)/√(1−ᾱ_t)·z)``, so that ``z_t − √(1−ᾱ_t)·d = z`` exactly.
+
+        Arguments as for `add_noise`; the result has the latent's shape and dtype.
+        """
+        signal, sigma = self._coefficients(timestep, latent)
+        return (1 - mask) * (noise - (1 - signal) / sigma * latent)
+
+    def step(self, deviation: torch.Tensor, timestep: torch.Tensor | int, latent: torch.Tensor) -> DeviationSchedulerOutput:
+        """One correction step: ``ẑ0 = z_i − √(1−ᾱ_{t_i})·d``, ``z_{i−1} = ẑ0 + √(1−ᾱ_{t_{i−1}})·d``; the last returns ``ẑ0``.
+
+        Args:
+            deviation: the network's prediction ``d``, ``[B,C,h,w]``.
+            timestep: ``t_i``, one of ``self.timesteps``.
+            latent: ``z_i``, ``[B,C,h,w]``.
+
+        Raises:
+            ValueError: ``timestep`` is not one that `set_timesteps` chose.
+        """
+        position = (self.timesteps == int(timestep)).nonzero()
+        if len(position) == 0:
+            raise ValueError(f"timestep {int(timestep)} is not one of the chosen timesteps {self.timesteps.tolist()}")
+        _, sigma = self._coefficients(int(timestep), latent)
+        original = latent - sigma * deviation
+        following = int(position[0]) + 1
+        if following == len(self.timesteps):
+            return DeviationSchedulerOutput(prev_sample=original, pred_original_sample=original)
+        _, next_sigma = self._coefficients(int(self.timesteps[following]), latent)
+        return DeviationSchedulerOutput(prev_sample=original + next_sigma * deviation, pred_original_sample=original)
