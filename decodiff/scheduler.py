@@ -13,6 +13,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from decodiff.timesteps import strided_timesteps
+
 MAX_BETA = 0.999
 
 
@@ -27,23 +29,6 @@ class DeviationSchedulerOutput(BaseOutput):
 
     prev_sample: torch.Tensor
     pred_original_sample: torch.Tensor
-
-
-def strided_timesteps(num_train_timesteps: int, num_inference_steps: int) -> list[int]:
-    """Ascending timesteps ``range(0, T, stride)`` for the smallest stride that gives exactly S members.
-
-    Raises:
-        ValueError: no stride gives exactly ``num_inference_steps`` members.
-    """
-    for stride in range(1, num_train_timesteps + 1):
-        timesteps = list(range(0, num_train_timesteps, stride))
-        if len(timesteps) == num_inference_steps:
-            return timesteps
-    possible = sorted({len(range(0, num_train_timesteps, stride)) for stride in range(1, num_train_timesteps + 1)})
-    raise ValueError(
-        f"{num_inference_steps} correction steps: no stride over {num_train_timesteps} training timesteps gives that many; "
-        f"choose one of {', '.join(map(str, possible))}"
-    )
 
 
 class DeviationScheduler(SchedulerMixin, ConfigMixin):

@@ -107,7 +107,7 @@ def _weave(canvas: _Canvas, random: np.random.Generator) -> _Scene:
     structure_area = (np.abs(canvas.x - where[0]) < side / 2) & (np.abs(canvas.y - where[1]) < side / 2)
     return _Scene(
         picture=picture,
-        missing=_threads(u, v, pitch, warp, weft, column) * random.uniform(0.45, 0.8),
+        missing=_threads(u, v, pitch, warp, weft, column) * random.uniform(0.3, 0.6),
         missing_area=missing_area,
         structure=_threads(v + pitch / 2, u, pitch, weft, warp, None),
         structure_area=structure_area,
@@ -140,7 +140,7 @@ def _ring(canvas: _Canvas, random: np.random.Generator) -> _Scene:
         at = random.uniform(-np.pi, np.pi)
         bite = np.hypot(u - outer * np.cos(at), v - outer * np.sin(at)) < random.uniform(3.0, 6.0)
         missing, missing_area = np.broadcast_to(ground, picture.shape), bite & (radius < outer)
-    heat = np.clip(picture * np.array(random.choice([[1.25, 0.95, 0.60], [0.75, 0.90, 1.30]])), 0, 1)
+    heat = np.clip(picture * np.array(random.choice([[1.30, 0.90, 0.45], [0.55, 0.85, 1.40]])), 0, 1)
     at, width = random.uniform(-np.pi, np.pi), random.uniform(0.25, 0.5)
     sector = np.abs((angle - at + np.pi) % (2 * np.pi) - np.pi) < width
     return _Scene(picture, missing, missing_area, heat, sector & body & ~holes, body & ~holes)
@@ -164,7 +164,7 @@ def _grid(canvas: _Canvas, random: np.random.Generator) -> _Scene:
     # the structure fault: a bridge of solder between two neighbouring traces
     bridge_u, bridge_v = (column - 0.5) * pitch + random.uniform(-3, 3), (row - 0.5) * pitch
     bridge = (np.abs(u - bridge_u) < random.uniform(1.0, 2.2)) & (np.abs(v - bridge_v) < pitch / 2 - 1)
-    solder = np.broadcast_to(random.uniform(0.5, 0.9) * copper, picture.shape)
+    solder = np.broadcast_to(random.uniform(0.7, 1.0) * copper, picture.shape)
     return _Scene(picture, lines, at_pad & (distance < 4.2), solder, bridge, np.ones_like(u, dtype=bool))
 
 
@@ -179,13 +179,20 @@ def _inside(body: np.ndarray, random: np.random.Generator) -> tuple[float, float
     return (columns[chosen] + margin) / OVERSAMPLING, (rows[chosen] + margin) / OVERSAMPLING
 
 
+def _strength(random: np.random.Generator) -> float:
+    """How visible a defect is, in (0, 1]: mostly plain to see, one in six faint."""
+    return random.uniform(0.2, 0.35) if random.random() < 1 / 6 else random.uniform(0.6, 1.0)
+
+
 def _scratch(canvas: _Canvas, scene: _Scene, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A thin, slightly bent line, brighter or darker than what it crosses."""
     x, y = _inside(scene.body, random)
     along, across = _rotated(canvas, random.uniform(0, 180), (x, y))
     across = across - random.uniform(-0.012, 0.012) * along**2
     area = (np.abs(along) < random.uniform(7, 16)) & (np.abs(across) < random.uniform(0.6, 1.1)) & scene.body
-    strength = random.uniform(0.12, 0.45) * random.choice([-1, 1])
+    # away from the surroundings' own brightness, so that a scratch shows on dark and on bright ground alike
+    direction = 1 if scene.picture[area].mean() < 0.5 else -1
+    strength = _strength(random) * 0.55 * direction
     return np.clip(scene.picture + strength, 0, 1), area
 
 
@@ -195,8 +202,8 @@ def _blob(canvas: _Canvas, scene: _Scene, random: np.random.Generator) -> tuple[
     u, v = _rotated(canvas, random.uniform(0, 180), (x, y))
     angle, radius = np.arctan2(v, u), np.hypot(u, v * random.uniform(1, 1.6))
     outline = random.uniform(2.5, 5.5) * (1 + 0.15 * np.cos(3 * angle + random.uniform(0, 6)))
-    tint = random.uniform(0, 1, 3)
-    opacity = random.uniform(0.3, 0.8)
+    tint = random.permutation([random.uniform(0, 0.25), random.uniform(0, 1), random.uniform(0.75, 1)])
+    opacity = _strength(random) * 0.9
     return (1 - opacity) * scene.picture + opacity * tint, (radius < outline) & scene.body
 
 

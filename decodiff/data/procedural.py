@@ -34,10 +34,9 @@ def dead_leaves(side: int, random: np.random.Generator) -> np.ndarray:
     palette = np.clip(random.uniform(0, 255, 3) + random.normal(0, random.uniform(15, 90), (12, 3)), 0, 255).astype(int)
     image = Image.new("RGB", (fine, fine), tuple(int(v) for v in palette[0]))
     draw = ImageDraw.Draw(image)
-    # radii with density ~ r^-3 between one pixel and a quarter of the image: the scale-invariant choice
-    smallest, largest = 1.0 * OVERSAMPLING, fine / 4
-    uniform = random.uniform(0, 1, max(24, side * side // 40))
-    radii = np.sort(1 / np.sqrt(smallest**-2 + uniform * (largest**-2 - smallest**-2)))[::-1]
+    # log-uniform radii from one pixel to a third of the image, the large ones first so that the small ones stay visible
+    smallest, largest = 1.0 * OVERSAMPLING, fine / 3
+    radii = np.sort(smallest * (largest / smallest) ** random.uniform(0, 1, max(24, side * side // 80)))[::-1]
     for radius in radii:
         centre = random.uniform(0, fine, 2)
         colour = tuple(int(v) for v in palette[random.integers(len(palette))])

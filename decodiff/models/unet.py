@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
+
+from decodiff.errors import InputError
 
 DROPOUT = 0.4
 LATENT_CHANNELS = 4
@@ -117,3 +120,18 @@ def build_unet(name: str, num_categories: int, latent_channels: int = LATENT_CHA
     nn.init.zeros_(model.unet.conv_out.weight)
     nn.init.zeros_(model.unet.conv_out.bias)
     return model
+
+
+def load_unet(folder: Path, device: torch.device | str = "cpu") -> DeviationUNet:
+    """A trained network from its folder in diffusers' format, ready to predict; only safetensors are read.
+
+    Raises:
+        InputError: the folder is missing, damaged or holds another network.
+    """
+    try:
+        model = DeviationUNet.from_pretrained(folder, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{folder}: cannot load the network ({' '.join(str(error).split())[:200]}); remove the folder and train again"
+        ) from error
+    return model.to(device).eval()

@@ -1,0 +1,278 @@
+"""The command line: one command per rule of the workflow. It parses, loads the settings a stage may read, and calls it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from decodiff.config import load, validate
+from decodiff.errors import InputError
+from decodiff.files import write_text
+
+app = typer.Typer(
+    name="decodiff",
+    help="DeCo-Diff's benchmark, stage by stage. The workflow calls these commands; each can be typed by hand.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="Configuration of the run (YAML).")]
+Dataset = Annotated[str, typer.Option(help="Name of the data set, as under `data` in the configuration.")]
+Scope = Annotated[str, typer.Option(help="Name of the scope, as under `scopes` in the configuration.")]
+Seed = Annotated[int, typer.Option(help="Seed of the model.")]
+Prepared = Annotated[Path, typer.Option(help="Folder of the prepared data set.")]
+Latents = Annotated[Path, typer.Option(help="Folder of the data set's latents.")]
+Autoencoder = Annotated[Path, typer.Option(help="Folder of the autoencoder.")]
+Output = Annotated[Path, typer.Option(help="Where to write.")]
+LogFile = Annotated[Path | None, typer.Option("--log", help="Also write messages to this file.")]
+Threads = Annotated[int | None, typer.Option(help="Processor threads to compute with; by default all.")]
+
+
+def _begin(log: Path | None, threads: int | None = None) -> None:
+    """Messages go to the screen and to the log file; networks compute with the given number of threads."""
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+@app.command()
+def config(
+    settings: Annotated[str, typer.Option(help="The configuration as JSON, complete or with a recipe.")],
+    output: Annotated[Path, typer.Option(help="The YAML file to write.")],
+    log: LogFile = None,
+) -> None:
+    """Check a configuration, complete it by its recipe and write it down."""
+    _begin(log)
+    resolved = validate(json.loads(settings)).model_dump(mode="json")
+    write_text(output, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+
+
+@app.command()
+def fetch(config: ConfigFile, dataset: Dataset, output: Output, log: LogFile = None) -> None:
+    """Get a data set and write its manifest."""
+    _begin(log)
+    from decodiff.stages.fetch import fetch as stage
+
+    stage(dataset, manifest=output, settings=load(config).sections("fetch", dataset)["data"])
+
+
+@app.command()
+def prepare(
+    config: ConfigFile,
+    manifest: Annotated[Path, typer.Option(help="Manifest of the data set.")],
+    output: Output,
+    log: LogFile = None,
+) -> None:
+    """Decode and resize all images and masks of a data set once."""
+    _begin(log)
+    from decodiff.stages.prepare import prepare as stage
+
+    stage(manifest, output=output, **load(config).sections("prepare"))
+
+
+@app.command()
+def autoencoder(
+    config: ConfigFile,
+    prepared: Annotated[list[Path], typer.Option(help="Folder of a prepared data set to train on; may be repeated.")],
+    output: Output,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Get the pretrained autoencoder, or train a small one."""
+    _begin(log, threads)
+    from decodiff.stages.autoencoder import autoencoder as stage
+
+    sections = load(config).sections("autoencoder")
+    stage(sections["autoencoder"], sections["image"], sections["seed"], prepared, output)
+
+
+@app.command()
+def encode(
+    config: ConfigFile,
+    dataset: Dataset,
+    prepared: Prepared,
+    autoencoder: Autoencoder,
+    output: Output,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Encode a data set's images once, in every view its augmentation can show."""
+    _begin(log, threads)
+    from decodiff.stages.encode import encode as stage
+
+    stage(prepared, autoencoder, output=output, **load(config).sections("encode", dataset))
+
+
+@app.command()
+def train(
+    config: ConfigFile,
+    scope: Scope,
+    seed: Seed,
+    latents: Annotated[list[Path], typer.Option(help="Latents of each data set of the scope, in its order.")],
+    prepared: Annotated[list[Path], typer.Option(help="Prepared folder of each data set of the scope, in its order.")],
+    output: Output,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Train the network of one scope."""
+    _begin(log, threads)
+    from decodiff.stages.train import TrainingSet
+    from decodiff.stages.train import train as stage
+
+    settings = load(config)
+    sections = settings.sections("train")
+    members = settings.members(scope)
+    if not len(members) == len(latents) == len(prepared):
+        raise InputError(f"scope {scope} has {len(members)} data sets; give --latents and --prepared once for each")
+    sets = [
+        TrainingSet(name, latents[i], prepared[i], settings.data[name], categories)
+        for i, (name, categories) in enumerate(members.items())
+    ]
+    stage(sets, sections["diffusion"], sections["masking"], sections["training"], seed, output)
+
+
+@app.command()
+def correct(
+    config: ConfigFile,
+    dataset: Dataset,
+    unet: Annotated[Path, typer.Option(help="Folder of the trained network.")],
+    latents: Latents,
+    prepared: Prepared,
+    output: Output,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Correct the latents of a data set's test images."""
+    _begin(log, threads)
+    from decodiff.stages.correct import correct as stage
+
+    stage(dataset, unet, latents, prepared, output=output, **load(config).sections("correct"))
+
+
+@app.command()
+def score(
+    config: ConfigFile,
+    corrected: Annotated[Path, typer.Option(help="Folder of the corrected latents.")],
+    latents: Latents,
+    autoencoder: Autoencoder,
+    output: Output,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Make anomaly maps and image scores."""
+    _begin(log, threads)
+    from decodiff.stages.score import score as stage
+
+    stage(corrected, latents, autoencoder, output=output, **load(config).sections("score"))
+
+
+@app.command()
+def evaluate(
+    config: ConfigFile,
+    dataset: Dataset,
+    scope: Scope,
+    seed: Seed,
+    results: Annotated[Path, typer.Option(help="Folder with images.csv and anomaly_maps.npy.")],
+    prepared: Prepared,
+    output: Output,
+    log: LogFile = None,
+) -> None:
+    """Compute the seven metrics of every category."""
+    _begin(log)
+    from decodiff.stages.evaluate import evaluate as stage
+
+    identity = {"dataset": dataset, "scope": scope, "seed": str(seed)}
+    stage(results, prepared, identity=identity, output=output, **load(config).sections("evaluate"))
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Option(help="Which table.")],
+    metrics: Annotated[list[Path], typer.Option(help="Metrics of one data set under one model; may be repeated.")],
+    output: Annotated[Path, typer.Option(help="The CSV to write; Markdown and LaTeX go beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Make a table as CSV, Markdown and LaTeX."""
+    _begin(log)
+    from decodiff.reporting.tables import write_table
+
+    write_table(name, metrics, output)
+
+
+@app.command()
+def figure(
+    config: ConfigFile,
+    name: Annotated[str, typer.Option(help="Which figure.")],
+    dataset: Dataset,
+    results: Annotated[Path, typer.Option(help="Folder of the data set's results.")],
+    prepared: Prepared,
+    latents: Latents,
+    unet: Annotated[Path, typer.Option(help="Folder of the trained network.")],
+    autoencoder: Autoencoder,
+    output: Annotated[Path, typer.Option(help="The PNG to write; the PDF goes beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Draw a figure as PNG and PDF."""
+    _begin(log)
+    from decodiff.reporting import figures
+    from decodiff.reporting.sources import Part
+
+    sections = load(config).sections("figure")
+    part = Part(dataset, results, prepared, sections["image"].crop, sections["evaluation"].protocol)
+    if name == "F2":
+        from decodiff.reporting.method_figure import method
+
+        chosen = {key: sections[key] for key in ("diffusion", "masking", "correction", "seed")}
+        method(part, latents, unet, autoencoder, path=output, **chosen)
+    else:
+        {"F3": figures.qualitative_grid, "F6": figures.curves}[name](part, output)
+
+
+@app.command()
+def report(
+    config: ConfigFile,
+    tables: Annotated[list[Path], typer.Option(help="CSV of a table; may be repeated.")],
+    figures: Annotated[list[Path], typer.Option(help="PNG of a figure; may be repeated.")],
+    dataset: Annotated[list[str], typer.Option(help="Data set whose test images are shown; may be repeated.")],
+    results: Annotated[list[Path], typer.Option(help="Folder of that data set's results; once for each.")],
+    prepared: Annotated[list[Path], typer.Option(help="Folder of that data set's prepared images; once for each.")],
+    output: Annotated[Path, typer.Option(help="The page to write.")],
+    log: LogFile = None,
+) -> None:
+    """Put everything on one self-contained page."""
+    _begin(log)
+    from decodiff.reporting.report import write_report
+    from decodiff.reporting.sources import Part
+
+    settings = load(config)
+    parts = [
+        Part(name, *folders, settings.image.crop, settings.evaluation.protocol)
+        for name, *folders in zip(dataset, results, prepared, strict=True)
+    ]
+    write_report(settings.run, config, tables, figures, parts, output)
+
+
+def run() -> None:
+    """Entry point: a user's mistake is one line and status 1, an interruption status 130."""
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    try:
+        app()
+    except InputError as error:
+        logging.getLogger("decodiff").error("error: %s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        logging.getLogger("decodiff").error("interrupted; the same command goes on from what is done")
+        sys.exit(130)

@@ -1,0 +1,336 @@
+"""The configuration: one pydantic model is the truth; Snakemake and every command validate against it.
+
+`Config.sections` decides which part of it a stage may read. The workflow gives exactly that part to Snakemake as the rule's
+parameters, so a changed setting reruns the stages that read it and no others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from decodiff.data.registry import REGISTRY
+from decodiff.errors import InputError
+from decodiff.timesteps import strided_timesteps
+
+RECIPES = Path("config/recipes")
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Positive = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(Section):
+    """Random changes of a training image, all from a finite set of views, so that each view is encoded once.
+
+    Attributes:
+        max_shift: a shift moves the crop by up to this many pixels each way; needs that much margin around the crop.
+        shift_probability: probability that an image is shifted at all.
+        half_turn_probability: probability that an image is turned by 180°.
+    """
+
+    max_shift: Annotated[int, Field(ge=0)] = 0
+    shift_probability: Ratio = 0.5
+    half_turn_probability: Ratio = 0.0
+
+
+class Data(Section):
+    """One data set of the run.
+
+    Attributes:
+        source: a folder or archive the user already has; without it the data set is downloaded or generated.
+        augmentation: of its training images.
+    """
+
+    source: str | None = None
+    augmentation: Augmentation = Augmentation()
+
+
+class Image(Section):
+    """Images are resized to ``resize`` pixels square; the networks see the central ``crop``."""
+
+    resize: Positive
+    crop: Positive
+
+
+class PretrainedAutoencoder(Section):
+    """Any diffusers ``AutoencoderKL``: a hub id or a local folder."""
+
+    source: Literal["pretrained"]
+    path: str
+
+
+class TrainedAutoencoder(Section):
+    """A small autoencoder trained in the pipeline on normal and procedural images.
+
+    Attributes:
+        channels: width of all its layers.
+        downsampling: image pixels per latent cell, a power of two.
+        blocks: residual blocks per level.
+        latent_channels: channels of the latent.
+        posterior_std: standard deviation of the posterior, in units of the scaled latent; noise of that size is added to the
+            latents while the autoencoder trains, so that neighbouring codes decode alike.
+        steps, batch_size, crop, learning_rate: of its training; every step sees ``batch_size`` crops of ``crop`` pixels.
+        normal_fraction: part of each batch taken from the normal training images; the rest is procedural.
+        procedural_images: number of procedural images drawn once before training.
+    """
+
+    source: Literal["train"]
+    channels: Positive = 24
+    downsampling: Literal[2, 4, 8, 16] = 4
+    blocks: Positive = 1
+    latent_channels: Positive = 4
+    posterior_std: Annotated[float, Field(ge=0)] = 0.05
+    steps: Positive = 2000
+    batch_size: Positive = 16
+    crop: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 0.004
+    normal_fraction: Ratio = 0.5
+    procedural_images: Positive = 256
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> TrainedAutoencoder:
+        if self.crop % self.downsampling:
+            raise ValueError(f"crop {self.crop} is not a multiple of downsampling {self.downsampling}")
+        return self
+
+
+class Diffusion(Section):
+    """The forward process: T timesteps of the cosine schedule."""
+
+    num_train_timesteps: Positive = 10
+
+
+class Masking(Section):
+    """What is corrupted in training: see `decodiff.masking`. Patch sides are in latent cells."""
+
+    patch_sides: tuple[Positive, ...]
+    patch_probabilities: tuple[Ratio, ...]
+    max_ratio: Ratio = 0.7
+    max_foreign_ratio: Ratio = 0.3
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Masking:
+        if len(self.patch_sides) != len(self.patch_probabilities):
+            raise ValueError("patch_sides and patch_probabilities must have the same length")
+        if abs(sum(self.patch_probabilities) - 1) > 1e-6:
+            raise ValueError(f"patch_probabilities sum to {sum(self.patch_probabilities):g}, expected 1")
+        return self
+
+
+class Training(Section):
+    """Optimisation of the deviation network.
+
+    The learning rate rises linearly over ``warmup_epochs`` and then follows a cosine over ``epochs · cosine_stretch``
+    epochs, of which ``epochs`` are trained. ``clip_gradient_norm`` of null clips nothing. The state to resume from is
+    written every ``checkpoint_minutes``.
+    """
+
+    unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_demo"]
+    epochs: Positive
+    batch_size: Positive
+    gradient_accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0001
+    warmup_epochs: Annotated[float, Field(ge=0)] = 10
+    cosine_stretch: Annotated[float, Field(ge=1)] = 1.5
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10
+
+
+class Correction(Section):
+    steps: Positive = 5
+    batch_size: Positive = 16
+
+
+class Scoring(Section):
+    """Constants of `decodiff.scoring.ScoringSettings`, and which of the four maps is the result."""
+
+    fusion: Literal["pixel", "latent", "geometric", "arithmetic"] = "geometric"
+    pixel_clip: Annotated[float, Field(gt=0)] = 0.4
+    pixel_sigma: Annotated[float, Field(ge=0)] = 3.0
+    latent_clip: Annotated[float, Field(gt=0)] = 0.2
+    latent_sigma: Annotated[float, Field(ge=0)] = 1.0
+    fused_sigma: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: Positive = 16
+
+
+class Evaluation(Section):
+    protocol: Literal["standard", "reference"] = "standard"
+
+
+# What each stage may read. `data` stands for the settings of the one data set the job works on.
+STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
+    "fetch": ("data",),
+    "prepare": ("image",),
+    "autoencoder": ("autoencoder", "image", "seed"),
+    "encode": ("data", "image"),
+    "train": ("diffusion", "masking", "training"),
+    "correct": ("diffusion", "correction"),
+    "score": ("scoring",),
+    "evaluate": ("evaluation", "image"),
+    "table": (),
+    "figure": ("diffusion", "masking", "correction", "evaluation", "image", "seed"),
+    "report": (),
+}
+
+
+class Config(Section):
+    """Everything a run depends on.
+
+    Attributes:
+        run: name of the run; its models and results go to ``models/<run>`` and ``results/<run>``.
+        recipe: name of a file in ``config/recipes`` whose settings hold where this configuration names none.
+        seed: seed of the autoencoder and of the data set splits; ``seeds``: one model is trained for each.
+        data: the data sets by name.
+        scopes: which data sets or single categories share one model: a list of ``dataset`` or ``dataset/category``.
+    """
+
+    run: Name
+    recipe: Name | None = None
+    seed: int = 0
+    seeds: tuple[int, ...] = (0,)
+    data: dict[Name, Data]
+    scopes: dict[Name, tuple[str, ...]]
+    image: Image
+    autoencoder: Annotated[PretrainedAutoencoder | TrainedAutoencoder, Field(discriminator="source")]
+    diffusion: Diffusion = Diffusion()
+    masking: Masking
+    training: Training
+    correction: Correction = Correction()
+    scoring: Scoring = Scoring()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Config:
+        problems = [*self._data_problems(), *self._size_problems()]
+        try:
+            strided_timesteps(self.diffusion.num_train_timesteps, self.correction.steps)
+        except ValueError as error:
+            problems.append(f"correction.steps: {error}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _data_problems(self) -> list[str]:
+        problems = [
+            f"data.{name}: no such data set; choose one of {', '.join(REGISTRY)}" for name in self.data if name not in REGISTRY
+        ]
+        if not self.scopes or not self.data:
+            problems.append("data and scopes: at least one of each is needed")
+        for scope, members in self.scopes.items():
+            for member in members:
+                dataset, _, category = member.partition("/")
+                if dataset not in self.data:
+                    problems.append(f"scopes.{scope}: {dataset!r} is not under data")
+                elif category and dataset in REGISTRY and category not in REGISTRY[dataset].categories:
+                    problems.append(f"scopes.{scope}: {dataset} has no category {category!r}")
+            if len(set(members)) != len(members) or not members:
+                problems.append(f"scopes.{scope}: must name each member once, and at least one")
+        return problems
+
+    def _size_problems(self) -> list[str]:
+        problems = []
+        if self.image.crop > self.image.resize:
+            problems.append(f"image.crop: {self.image.crop} is larger than image.resize {self.image.resize}")
+        margin = (self.image.resize - self.image.crop) // 2
+        for name, data in self.data.items():
+            if data.augmentation.max_shift > margin:
+                problems.append(
+                    f"data.{name}.augmentation.max_shift: {data.augmentation.max_shift} needs that much margin around the crop, "
+                    f"there are {margin} pixels"
+                )
+        # the Stable Diffusion autoencoders have 8 pixels a cell; a folder with another one is refused when it is loaded
+        cell = self.autoencoder.downsampling if isinstance(self.autoencoder, TrainedAutoencoder) else 8
+        if self.image.crop % cell:
+            problems.append(f"image.crop: {self.image.crop} is not a multiple of the autoencoder's {cell} pixels per cell")
+            return problems
+        side = self.image.crop // cell
+        if side % 4:
+            problems.append(f"image.crop: {self.image.crop} gives {side} latent cells a side, the UNet needs a multiple of 4")
+        problems += [
+            f"masking.patch_sides: {patch} does not divide the latent's {side} cells a side"
+            for patch in self.masking.patch_sides
+            if side % patch
+        ]
+        if isinstance(self.autoencoder, TrainedAutoencoder) and self.autoencoder.crop > self.image.resize:
+            problems.append(f"autoencoder.crop: {self.autoencoder.crop} is larger than image.resize {self.image.resize}")
+        return problems
+
+    def sections(self, stage: str, dataset: str | None = None) -> dict[str, Any]:
+        """The settings a stage may read, by section; ``data`` is that of ``dataset`` alone."""
+        chosen = {name: getattr(self, name) for name in STAGE_SECTIONS[stage]}
+        if "data" in chosen:
+            chosen["data"] = self.data[dataset]
+        return chosen
+
+    def members(self, scope: str) -> dict[str, tuple[str, ...]]:
+        """Data sets of a scope, each with its categories in the registry's order; empty stands for all it turns out to hold."""
+        chosen: dict[str, list[str]] = {}
+        for member in self.scopes[scope]:
+            dataset, _, category = member.partition("/")
+            chosen.setdefault(dataset, [])
+            chosen[dataset] += [category] if category else REGISTRY[dataset].categories
+        return {dataset: tuple(categories) for dataset, categories in chosen.items()}
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merged(result[key], value) if both else value
+    return result
+
+
+def _read_yaml(path: Path, what: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the {what} ({error.strerror}); check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
+    return content
+
+
+def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config:
+    """Complete settings by their recipe and check them.
+
+    Raises:
+        InputError: one line that names each wrong key and what was expected.
+    """
+    recipe = settings.get("recipe")
+    if isinstance(recipe, str):
+        path = RECIPES / f"{Path(recipe).name}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml"))) or "none"
+            raise InputError(f"{name}: recipe: no recipe {recipe!r} in {RECIPES}; choose one of {known}")
+        settings = _merged(_read_yaml(path, "recipe"), settings)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        problems = []
+        for problem in error.errors(include_url=False):
+            key = ".".join(str(part) for part in problem["loc"] if part not in ("train", "pretrained"))
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = "unknown key; see config/README.md for those there are"
+            elif problem["type"] != "value_error" and not isinstance(problem["input"], dict):
+                message += f", got {problem['input']!r}"
+            problems.append(f"{key}: {message}" if key else message)
+        raise InputError(f"{name}: {'; '.join(problems)}") from error
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file; see `validate`."""
+    return validate(_read_yaml(Path(path), "configuration"), str(path))

@@ -1,0 +1,55 @@
+"""Crops of prepared images, and the finite set of views an augmentation can show of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to cut the crop out of an image: moved by ``(dy, dx)`` pixels, turned by 180° or not."""
+
+    dy: int
+    dx: int
+    half_turn: bool
+
+    @property
+    def is_shifted(self) -> bool:
+        return (self.dy, self.dx) != (0, 0)
+
+
+def views(max_shift: int, half_turn: bool) -> list[View]:
+    """All views of an augmentation; the first is the central crop as it is."""
+    shifts = [(dy, dx) for dy in range(-max_shift, max_shift + 1) for dx in range(-max_shift, max_shift + 1)]
+    shifts.sort(key=lambda shift: shift != (0, 0))
+    return [View(dy, dx, turn) for turn in ([False, True] if half_turn else [False]) for dy, dx in shifts]
+
+
+def view_probabilities(of: list[View], shift_probability: float, half_turn_probability: float) -> np.ndarray:
+    """Probability of each view: a shift happens with ``shift_probability`` and is then uniform over all, none included."""
+    shifts = len({(view.dy, view.dx) for view in of})
+    result = np.array([shift_probability / shifts + (1 - shift_probability) * (not view.is_shifted) for view in of])
+    if any(view.half_turn for view in of):
+        result *= [half_turn_probability if view.half_turn else 1 - half_turn_probability for view in of]
+    return result
+
+
+def cropped(images: np.ndarray, crop: int, view: View = View(0, 0, False)) -> np.ndarray:
+    """Cut a view out of arrays ``[N,S,S,…]``: ``[N,crop,crop,…]``."""
+    margin = (images.shape[1] - crop) // 2
+    top, left = margin + view.dy, margin + view.dx
+    result = images[:, top : top + crop, left : left + crop]
+    return result[:, ::-1, ::-1] if view.half_turn else result
+
+
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """uint8 ``[N,H,W,3]`` to float32 ``[N,3,H,W]`` in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """float ``[N,3,H,W]`` in [-1, 1] to uint8 ``[N,H,W,3]``, clipped."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,97 @@
+"""The autoencoder behind the latents: a pretrained ``AutoencoderKL``, or a small one trained in the pipeline.
+
+The small one is diffusers' ``AutoencoderTiny``: plain convolutions without normalisation, which on little data learn colours
+and small marks several times faster than an ``AutoencoderKL`` of the same cost. Its posterior is a Gaussian of one fixed
+standard deviation, kept as ``posterior_std`` in its configuration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+
+from decodiff.errors import InputError
+from decodiff.files import read_json, replacing
+
+CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+
+
+class Autoencoder:
+    """Images to scaled latents and back, whichever network does it.
+
+    Attributes:
+        module: the diffusers network.
+        scaling_factor: latents are multiplied by it, so that their standard deviation is about 1.
+        posterior_std: standard deviation of the posterior in scaled units, where the network does not predict one.
+    """
+
+    def __init__(self, module: AutoencoderKL | AutoencoderTiny, posterior_std: float = 0.0):
+        self.module = module.eval().requires_grad_(False)
+        self.scaling_factor = float(module.config.scaling_factor)
+        self.posterior_std = posterior_std
+
+    @property
+    def latent_channels(self) -> int:
+        return self.module.config.latent_channels
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the scaled posterior, both float32 ``[B,C,h,w]``, of images ``[B,3,H,W]`` in [-1, 1]."""
+        encoded = self.module.encode(images.to(self.device))
+        if isinstance(self.module, AutoencoderTiny):
+            mean = encoded.latents * self.scaling_factor
+            return mean, torch.full_like(mean, self.posterior_std)
+        posterior = encoded.latent_dist
+        return posterior.mean * self.scaling_factor, posterior.std * self.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Images float ``[B,3,H,W]``, nominally in [-1, 1], of scaled latents ``[B,C,h,w]``."""
+        return self.module.decode(latent.to(self.device) / self.scaling_factor).sample
+
+
+def build_autoencoder(channels: int, downsampling: int, blocks: int, latent_channels: int) -> AutoencoderTiny:
+    """A fresh small autoencoder with ``downsampling`` pixels a latent cell (a power of two)."""
+    levels = downsampling.bit_length()
+    return AutoencoderTiny(
+        encoder_block_out_channels=(channels,) * levels,
+        decoder_block_out_channels=(channels,) * levels,
+        num_encoder_blocks=(blocks,) * levels,
+        num_decoder_blocks=(blocks,) * levels,
+        latent_channels=latent_channels,
+        upsampling_scaling_factor=2,
+    )
+
+
+def save_autoencoder(autoencoder: Autoencoder, folder: Path) -> None:
+    """Write the network in diffusers' own format: ``config.json`` and safetensors."""
+    module = autoencoder.module
+    module.register_to_config(scaling_factor=autoencoder.scaling_factor, posterior_std=autoencoder.posterior_std)
+    with replacing(folder) as temporary:
+        module.save_pretrained(temporary)
+
+
+def load_autoencoder(path: str | Path, device: torch.device | str = "cpu") -> Autoencoder:
+    """Load an autoencoder from a folder in diffusers' format, or an ``AutoencoderKL`` from the hub by its id.
+
+    Only safetensors are read. Raises `InputError` when it cannot be found, loaded, or is of another kind.
+    """
+    folder = Path(path)
+    config = read_json(folder / "config.json") if folder.is_dir() else {"_class_name": "AutoencoderKL"}
+    kind = CLASSES.get(config.get("_class_name", ""))
+    if kind is None:
+        raise InputError(f"{folder / 'config.json'}: _class_name {config.get('_class_name')!r}, expected {' or '.join(CLASSES)}")
+    try:
+        module = kind.from_pretrained(path, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{path}: cannot load an autoencoder ({' '.join(str(error).split())[:200]}); give the id of one on the hub that can "
+            "be reached, or a local folder with config.json and safetensors"
+        ) from error
+    return Autoencoder(module.to(device), posterior_std=float(config.get("posterior_std", 0.0)))

@@ -1,0 +1,1 @@
+"""From metrics, maps and images to tables, figures and one page."""

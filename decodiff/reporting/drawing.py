@@ -1,0 +1,50 @@
+"""Writing a figure in vector and raster, the same bytes for the same content, in the one style."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("agg")
+
+from matplotlib import pyplot  # noqa: E402  (after the choice of a backend without a screen)
+from matplotlib.figure import Figure  # noqa: E402
+
+from decodiff.files import replacing  # noqa: E402
+
+STYLE = Path(__file__).with_name("paper.mplstyle")
+MAP_COLOURS = "inferno"
+NORMAL_COLOUR, ANOMALOUS_COLOUR = "#0072B2", "#D55E00"
+
+
+def use_style() -> None:
+    pyplot.style.use(STYLE)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write ``path`` (PNG) and the PDF beside it, without dates or versions."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
+    with replacing(path.with_suffix(".pdf")) as temporary:
+        figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    pyplot.close(figure)
+
+
+def show(axes, image: np.ndarray, title: str | None = None, **options) -> None:
+    """An image without axes."""
+    axes.imshow(image, **options)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if title is not None:
+        axes.set_title(title)
+
+
+def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with the mask's area brightened towards red, uint8 ``[H,W,3]``."""
+    tinted = 0.45 * image + 0.55 * np.array([255, 40, 40])
+    return np.where(mask[..., None], tinted, 0.75 * image).astype(np.uint8)

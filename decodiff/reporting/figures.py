@@ -1,0 +1,91 @@
+"""Figures drawn from images, maps and scores: F3 (qualitative grid) and F6 (distributions and curves)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import pyplot
+
+from decodiff.metrics import MAX_FPR, curve, region_weights
+from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, outlined, save, show, use_style
+from decodiff.reporting.sources import Part
+
+CURVE_POINTS = 2000
+PANELS = ("input", "correction", "ground truth", "anomaly map")
+
+
+def chosen_examples(part: Part) -> list[tuple[str, int]]:
+    """Per category the anomalous image of median and the one of lowest score: (caption, position)."""
+    examples = []
+    for category, positions in part.by_category().items():
+        anomalous = positions[part.labels[positions]]
+        if len(anomalous):
+            order = anomalous[np.argsort(part.scores[anomalous], kind="stable")]
+            for caption, position in (("median", order[len(order) // 2]), ("lowest", order[0])):
+                examples.append((f"{category}\n{part.rows[position].defect}\n({caption} score)", int(position)))
+    return examples
+
+
+def qualitative_grid(part: Part, path: Path) -> None:
+    """F3: a line per chosen image, two blocks of lines side by side."""
+    use_style()
+    examples = chosen_examples(part)
+    blocks = 2
+    lines = max(1, -(-len(examples) // blocks))
+    figure = pyplot.figure(figsize=(7.2, 0.25 + 0.86 * lines))
+    grid = figure.add_gridspec(lines, blocks * 5 - 1, width_ratios=([1] * 4 + [0.75]) * (blocks - 1) + [1] * 4)
+    for index, (caption, position) in enumerate(examples):
+        line, block = index % lines, index // lines
+        mask = part.masks[position]
+        truth = outlined(part.inputs[position], mask) if mask.any() else np.full_like(part.inputs[position], 230)
+        images = (part.inputs[position], part.corrections[position], truth, part.maps[position])
+        for column, (name, image) in enumerate(zip(PANELS, images)):
+            axes = figure.add_subplot(grid[line, block * 5 + column])
+            options = {"cmap": MAP_COLOURS, "vmin": 0, "vmax": part.map_limit} if name == "anomaly map" else {}
+            show(axes, image, name if line == 0 else None, **options)
+            if column == 0:
+                axes.set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=6)
+    save(figure, path)
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most about `CURVE_POINTS` points, so that the vector file stays small."""
+    kept = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).astype(int))
+    return x[kept], y[kept]
+
+
+def _distributions(axes, part: Part) -> None:
+    for row, (category, positions) in enumerate(part.by_category().items()):
+        for label, colour, marker, offset in ((False, NORMAL_COLOUR, "o", 0.16), (True, ANOMALOUS_COLOUR, "^", -0.16)):
+            scores = part.scores[positions[part.labels[positions] == label]]
+            # a fixed pattern of heights instead of random jitter
+            heights = row + offset + 0.12 * ((np.arange(len(scores)) * 0.618) % 1 - 0.5)
+            name = ("anomalous" if label else "normal") if row == 0 else None
+            axes.plot(scores, heights, marker, color=colour, markersize=2.2, alpha=0.7, linestyle="none", label=name)
+    axes.set_yticks(range(len(part.by_category())), list(part.by_category()))
+    axes.set_ylim(-0.5, len(part.by_category()) + 0.15)
+    axes.set_xlabel("image score (maximum of the map)")
+    axes.legend(loc="upper center", ncols=2, handletextpad=0.1)
+
+
+def curves(part: Part, path: Path) -> None:
+    """F6: image scores, and pixel curves per category."""
+    use_style()
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(7.2, 2.5), width_ratios=(1.2, 1, 1))
+    _distributions(left, part)
+    for category, positions in part.by_category().items():
+        masks = part.masks[positions]
+        if not masks.any():
+            continue
+        pixels = curve(part.maps[positions].ravel(), masks.ravel(), region_weights(masks).ravel())
+        middle.plot(*_thinned(pixels.tpr, pixels.precision), label=category)
+        inside = pixels.fpr <= MAX_FPR
+        right.plot(*_thinned(np.append(0, pixels.fpr[inside]), np.append(0, pixels.overlap[inside])), label=category)
+    middle.set(xlabel="pixel recall", ylabel="pixel precision", xlim=(0, 1), ylim=(0, 1.02))
+    right.set(xlabel="pixel false-positive rate", ylabel="region overlap (PRO)", xlim=(0, MAX_FPR), ylim=(0, 1.02))
+    if right.get_lines():
+        right.legend(loc="lower right")
+    else:
+        middle.text(0.5, 0.5, "no masks", ha="center")
+    save(figure, path)

@@ -1,0 +1,115 @@
+"""F2: the method drawn from real tensors of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib import pyplot
+
+from decodiff.config import Correction, Diffusion, Masking
+from decodiff.correction import correct
+from decodiff.data import demo
+from decodiff.data.manifest import read_rows
+from decodiff.data.views import to_uint8
+from decodiff.files import read_array, read_json
+from decodiff.masking import sample_mask, sample_noise
+from decodiff.models.autoencoder import load_autoencoder
+from decodiff.models.unet import load_unet
+from decodiff.reporting.drawing import MAP_COLOURS, save, show, use_style
+from decodiff.reporting.figures import chosen_examples
+from decodiff.reporting.sources import Part
+from decodiff.scheduler import DeviationScheduler
+from decodiff.seeds import torch_generator
+
+SHOWN_TIMESTEP_QUANTILE = 0.5
+
+
+def _latent_picture(latent: torch.Tensor) -> np.ndarray:
+    """The first three channels as colours, float ``[h,w,3]``, grey at zero."""
+    return (0.5 + latent[:3].permute(1, 2, 0).numpy() / 5).clip(0, 1)
+
+
+def _training_panels(scheduler, masking: Masking, model, autoencoder, latent, category, seed) -> list[tuple[str, np.ndarray]]:
+    """Image, mask, corrupted latent, target, prediction and the estimate they give, of one training latent ``[C,h,w]``."""
+    random = torch_generator(seed, "figure F2")
+    side = masking.patch_sides[len(masking.patch_sides) // 2]
+    batch = latent[None]
+    mask = sample_mask(1, *latent.shape[1:], side, 1.0, random)
+    noise = sample_noise(batch, side, 0.0, random)
+    timestep = torch.tensor([int(SHOWN_TIMESTEP_QUANTILE * scheduler.config.num_train_timesteps)])
+    corrupted = scheduler.add_noise(batch, noise, mask, timestep)
+    with torch.no_grad():
+        prediction = model(corrupted, timestep, category)
+    scheduler.set_timesteps(scheduler.config.num_train_timesteps)
+    estimate = scheduler.step(prediction, timestep[0], corrupted).pred_original_sample
+    return [
+        ("image $D(z)$", to_uint8(autoencoder.decode(batch))[0]),
+        ("mask $M$\n(white: clean)", mask[0, 0].numpy()),
+        (f"corrupted $z_t$\n($t={int(timestep)}$)", _latent_picture(corrupted[0])),
+        ("target $d$", _latent_picture(scheduler.target(batch, noise, mask, timestep)[0])),
+        ("prediction\n$f(z_t, t, c)$", _latent_picture(prediction[0])),
+        ("estimate\n$D(\\hat{z}_0)$", to_uint8(autoencoder.decode(estimate))[0]),
+    ]
+
+
+def _correction_panels(scheduler, steps: int, model, autoencoder, part: Part, latent, category, position: int):
+    """Input, the estimate at each step, the map and, where the data set knows it, the defect-free twin."""
+    estimates = []
+    scheduler.set_timesteps(steps)
+    correct(model, latent[None], category, scheduler, lambda step, timestep, _, original: estimates.append((timestep, original)))
+    shown = estimates if len(estimates) <= 3 else [estimates[0], estimates[len(estimates) // 2], estimates[-1]]
+    panels = [("test image", part.inputs[position])]
+    panels += [(f"$D(\\hat{{z}}_0)$\nat $t={t}$", to_uint8(autoencoder.decode(original))[0]) for t, original in shown]
+    panels.append(("anomaly map", part.maps[position]))
+    row = part.rows[position]
+    if part.dataset == "demo":
+        twin = demo.render(row.category, "test", row.defect, int(Path(row.image).stem)).twin
+        panels.append(("defect-free twin\n(never seen)", twin))
+    else:
+        panels.append(("ground truth", part.masks[position].astype(float)))
+    return panels
+
+
+def method(
+    part: Part,
+    latents: Path,
+    unet: Path,
+    autoencoder: Path,
+    diffusion: Diffusion,
+    masking: Masking,
+    correction: Correction,
+    seed: int,
+    path: Path,
+) -> None:
+    """Draw F2 from the first training image of the first category and its anomalous test image of median score (the first image if none)."""
+    use_style()
+    model, known = load_unet(unet), read_json(unet / "training.json")["categories"]
+    network = load_autoencoder(autoencoder)
+    scheduler = DeviationScheduler(diffusion.num_train_timesteps)
+    examples = chosen_examples(part)
+    position = examples[0][1] if examples else 0
+    row = part.rows[position]
+    category = torch.tensor([known.index(f"{part.dataset}/{row.category}")])
+    train_rows = read_rows(part.prepared / "train.csv")
+    first = next(index for index, other in enumerate(train_rows) if other.category == row.category)
+    means = read_array(latents / "train_mean.npy", (len(train_rows), None, None, None, None))
+    test_rows = read_rows(part.prepared / "test.csv")
+    test_means = read_array(latents / "test_mean.npy", (len(test_rows), None, None, None))
+    place = next(index for index, other in enumerate(test_rows) if other.image == row.image)
+    training = _training_panels(
+        scheduler, masking, model, network, torch.from_numpy(means[first, 0].copy()), category, seed
+    )
+    correcting = _correction_panels(
+        scheduler, correction.steps, model, network, part, torch.from_numpy(test_means[place].copy()), category, position
+    )
+    figure, lines = pyplot.subplots(2, 6, figsize=(7.2, 2.9))
+    for line, panels, heading in zip(lines, (training, correcting), ("training", "correction")):
+        for axes in line[len(panels) :]:
+            axes.set_visible(False)
+        for axes, (title, image) in zip(line, panels):
+            grey = {"cmap": "gray", "vmin": 0, "vmax": 1} if image.ndim == 2 else {}
+            show(axes, image, title, **({"cmap": MAP_COLOURS, "vmin": 0, "vmax": part.map_limit} if title == "anomaly map" else grey))
+        line[0].set_ylabel(heading, fontsize=8)
+    save(figure, path)

@@ -1,0 +1,15 @@
+"""The tables and figures there are, with the captions they are printed under."""
+
+from __future__ import annotations
+
+TABLES = {
+    "T1": "Multi-class anomaly detection, mean over categories, beside published results.",
+    "T7": "Detection per category (image metrics).",
+    "T8": "Localisation per category (pixel metrics).",
+}
+
+FIGURES = {
+    "F2": "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
+    "F3": "Input, correction, ground truth and anomaly map: per category the anomalous images of median and of lowest score.",
+    "F6": "Image scores of normal and anomalous images, precision over recall and overlap (PRO) over false-positive rate of pixels.",
+}

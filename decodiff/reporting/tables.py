@@ -1,0 +1,238 @@
+"""Tables: raw numbers as CSV, and the same as papers print them in Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from decodiff.data.registry import REGISTRY
+from decodiff.files import read_csv, write_csv, write_text
+from decodiff.metrics import METRICS
+from decodiff.reporting.names import TABLES
+from decodiff.reporting.published import own_results, peer_results
+from decodiff.stages.evaluate import MEAN, METRIC_COLUMNS
+
+log = logging.getLogger(__name__)
+
+HEADINGS = {
+    "image_auroc": "I-AUROC",
+    "image_ap": "I-AP",
+    "image_f1max": "I-F1max",
+    "pixel_auroc": "P-AUROC",
+    "pixel_ap": "P-AP",
+    "pixel_f1max": "P-F1max",
+    "pixel_aupro": "P-AUPRO",
+}
+MEASURED, PUBLISHED = "measured", "published"
+DIFFERENCE = "difference_"
+EMPTY = "–"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table.
+
+    Attributes:
+        keys: what the line is about, by column.
+        values: metrics as fractions in [0, 1]; a missing one is an empty cell.
+        reference: published values of the same setting to stand beside them, likewise.
+        note: where the numbers come from, or why some are missing.
+    """
+
+    keys: dict[str, str]
+    values: dict[str, float]
+    reference: dict[str, float]
+    note: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its name, the columns that say what a line is about, its metrics and its lines.
+
+    ``ranked`` tables mark the best and second-best value of each metric per data set.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    metrics: tuple[str, ...]
+    lines: list[Line]
+    ranked: bool
+
+
+def _mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
+    """Rows of all metrics files, those of several seeds averaged; a metric that one seed lacks is empty."""
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for path in metrics:
+        for row in read_csv(path, METRIC_COLUMNS):
+            groups.setdefault((row["dataset"], row["scope"], row["category"]), []).append(row)
+    rows = []
+    for same in groups.values():
+        values = {
+            name: repr(sum(float(row[name]) for row in same) / len(same)) if all(row[name] for row in same) else ""
+            for name in METRICS
+        }
+        rows.append({**same[0], **values, "seed": str(len(same))})
+    return rows
+
+
+def _values(row: dict[str, str], metrics: tuple[str, ...]) -> dict[str, float]:
+    return {name: float(row[name]) for name in metrics if row[name]}
+
+
+def _comparison(rows: list[dict[str, str]]) -> Table:
+    """T1: the mean of every data set, below what others and the authors published for it."""
+    lines = []
+    for dataset in dict.fromkeys(row["dataset"] for row in rows):
+        title = REGISTRY[dataset].title
+        own = own_results(title)
+        for result in [*peer_results(title), *own]:
+            keys = {"dataset": title, "method": f"{result.method} ({result.variant})", "kind": PUBLISHED}
+            lines.append(Line(keys, result.values, {}, result.source))
+        for row in rows:
+            if row["dataset"] == dataset and row["category"] == MEAN:
+                seeds = f", mean of {row['seed']} seeds" if row["seed"] != "1" else ""
+                keys = {"dataset": title, "method": f"DeCo-Diff (this run, {row['scope']}{seeds})", "kind": MEASURED}
+                # the released weights' numbers, where there are any: the recipe that can be checked
+                reference = own[-1].values if own else {}
+                origin = f"; difference to {own[-1].variant}" if own else ""
+                note = f"protocol {row['protocol']}{origin}" + (f"; {row['note']}" if row["note"] else "")
+                lines.append(Line(keys, _values(row, METRICS), reference, note))
+    return Table("T1", ("dataset", "method", "kind"), METRICS, lines, ranked=True)
+
+
+def _by_category(name: str, prefix: str, rows: list[dict[str, str]]) -> Table:
+    """T7 and T8: image or pixel metrics of every category and their mean."""
+    metrics = tuple(metric for metric in METRICS if metric.startswith(prefix))
+    lines = [
+        Line(
+            {
+                "dataset": REGISTRY[row["dataset"]].title,
+                "scope": row["scope"],
+                "category": row["category"],
+                "images": row["images"],
+                "anomalous": row["anomalous"],
+            },
+            _values(row, metrics),
+            {},
+            f"protocol {row['protocol']}" + (f"; {row['note']}" if row["note"] else ""),
+        )
+        for row in rows
+    ]
+    return Table(name, ("dataset", "scope", "category", "images", "anomalous"), metrics, lines, ranked=False)
+
+
+def build_table(name: str, metrics: list[Path]) -> Table:
+    """The table of that name over the given metrics files."""
+    rows = _mean_over_seeds(metrics)
+    if name == "T1":
+        return _comparison(rows)
+    return _by_category(name, "image" if name == "T7" else "pixel", rows)
+
+
+def ranks(table: Table) -> dict[tuple[int, str], int]:
+    """Place 1 or 2 of (line, metric) among the lines of the same data set, as printed, ties included; empty if unranked."""
+    places: dict[tuple[int, str], int] = {}
+    if not table.ranked:
+        return places
+    for metric in table.metrics:
+        for dataset in {line.keys["dataset"] for line in table.lines}:
+            printed = {
+                index: round(100 * line.values[metric], 1)
+                for index, line in enumerate(table.lines)
+                if line.keys["dataset"] == dataset and metric in line.values
+            }
+            best = sorted(set(printed.values()), reverse=True)[:2]
+            if len(printed) > 1:
+                places |= {(index, metric): best.index(value) + 1 for index, value in printed.items() if value in best}
+    return places
+
+
+def _percent(line: Line, metric: str) -> str:
+    if metric not in line.values:
+        return EMPTY
+    text = f"{100 * line.values[metric]:.1f}"
+    if metric in line.reference:
+        text += f" ({100 * (line.values[metric] - line.reference[metric]):+.1f})"
+    return text
+
+
+def _csv(table: Table, path: Path) -> None:
+    compared = [name for name in table.metrics if any(name in line.reference for line in table.lines)]
+    rows = []
+    for line in table.lines:
+        row = {**line.keys, "note": line.note}
+        row |= {name: f"{line.values[name]:.4f}" if name in line.values else "" for name in table.metrics}
+        row |= {
+            DIFFERENCE + name: f"{line.values[name] - line.reference[name]:+.4f}"
+            for name in compared
+            if name in line.values and name in line.reference
+        }
+        rows.append(row)
+    write_csv(path, (*table.keys, *table.metrics, *(DIFFERENCE + name for name in compared), "note"), rows)
+
+
+def to_markdown(table: Table) -> str:
+    """The table as a GitHub Markdown table in percent, with its caption and a note for every empty cell."""
+    places = ranks(table)
+    marks = {1: "**{}**", 2: "<u>{}</u>"}
+    heading = [*table.keys, *(HEADINGS[name] for name in table.metrics)]
+    align = ["---"] * len(table.keys) + ["---:"] * len(table.metrics)
+    lines = [f"**{table.name}.** {TABLES[table.name]} Percent.", ""]
+    lines += ["| " + " | ".join(cells) + " |" for cells in (heading, align)]
+    for index, line in enumerate(table.lines):
+        cells = [marks.get(places.get((index, name), 0), "{}").format(_percent(line, name)) for name in table.metrics]
+        lines.append("| " + " | ".join([*line.keys.values(), *cells]) + " |")
+    shown = [
+        f"{line.keys.get('category') or line.keys['method']}: {line.note}"
+        for line in table.lines
+        if len(line.values) < len(table.metrics) or line.reference
+    ]
+    return "\n".join([*lines, *(["", *(f"- {note}" for note in shown)] if shown else [])]) + "\n"
+
+
+def _latex_escape(text: str) -> str:
+    for plain, escaped in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("–", "--")):
+        text = text.replace(plain, escaped)
+    return text
+
+
+def to_latex(table: Table) -> str:
+    """The table for ``booktabs``: best bold, second underlined, percent with one decimal."""
+    places = ranks(table)
+    marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}"}
+    heading = [*table.keys, *(HEADINGS[name] for name in table.metrics)]
+    body, previous = [], None
+    for index, line in enumerate(table.lines):
+        if previous not in (None, line.keys["dataset"]):
+            body.append(r"\midrule")
+        previous = line.keys["dataset"]
+        cells = [
+            marks.get(places.get((index, name), 0), "{}").format(_latex_escape(_percent(line, name))) for name in table.metrics
+        ]
+        body.append(" & ".join([*(_latex_escape(value) for value in line.keys.values()), *cells]) + r" \\")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{_latex_escape(TABLES[table.name])}}}",
+            rf"\label{{tab:{table.name}}}",
+            rf"\begin{{tabular}}{{{'l' * len(table.keys)}{'r' * len(table.metrics)}}}",
+            r"\toprule",
+            " & ".join(heading) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def write_table(name: str, metrics: list[Path], output: Path) -> None:
+    """Write a table as ``output`` (CSV, fractions with four decimals) and beside it as ``.md`` and ``.tex``."""
+    table = build_table(name, metrics)
+    _csv(table, output)
+    write_text(output.with_suffix(".md"), to_markdown(table))
+    write_text(output.with_suffix(".tex"), to_latex(table))
+    log.info("%s: %d lines", name, len(table.lines))

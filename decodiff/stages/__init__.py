@@ -1,0 +1,1 @@
+"""One module per rule and per command: each reads files, calls the modules below, and writes files."""

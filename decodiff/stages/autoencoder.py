@@ -1,0 +1,155 @@
+"""`autoencoder`: bring a pretrained autoencoder here, or train a small one on normal and procedural images."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from decodiff.config import Image, PretrainedAutoencoder, TrainedAutoencoder
+from decodiff.data.procedural import dead_leaves_bank
+from decodiff.data.views import to_tensor
+from decodiff.devices import device
+from decodiff.errors import InputError
+from decodiff.files import read_array
+from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
+from decodiff.models.storage import load_state, save_state
+from decodiff.seeds import derived_seed, numpy_generator, torch_generator
+
+log = logging.getLogger(__name__)
+
+PROCEDURAL_SIDE = 128
+WARMUP = 0.1
+MAX_GRADIENT_NORM = 1.0
+STEPS_PER_CHECKPOINT = 500
+
+
+def _crops(images: np.ndarray, count: int, side: int, random: np.random.Generator) -> np.ndarray:
+    """``count`` random crops, uint8 ``[count,side,side,3]``."""
+    chosen = random.integers(len(images), size=count)
+    tops, lefts = random.integers(0, images.shape[1] - side + 1, (2, count))
+    return np.stack([images[i, top : top + side, left : left + side] for i, top, left in zip(chosen, tops, lefts)])
+
+
+def _measure_scaling(module: torch.nn.Module, sources: list[np.ndarray]) -> float:
+    """1 over the standard deviation of the training images' latents, as in LDM (Rombach et al., CVPR 2022, section G)."""
+    total, squares, count = 0.0, 0.0, 0
+    with torch.no_grad():
+        for images in sources:
+            for start in range(0, len(images), 32):
+                latent = module.encode(to_tensor(images[start : start + 32]).to(device())).latents.double()
+                total, squares, count = total + latent.sum(), squares + latent.square().sum(), count + latent.numel()
+    return float(1 / (squares / count - (total / count) ** 2).sqrt())
+
+
+def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], seed: int, state_path: Path) -> Autoencoder:
+    """Train to reproduce crops of normal and of procedural images (mean absolute error).
+
+    Procedural images make it reproduce what no normal image holds; without them it blurs the defects to be found.
+
+    Args:
+        settings: size and training.
+        sources: arrays of normal images, uint8 ``[N,S,S,3]``, one per data set, each seen equally often.
+        seed: seed of weights, procedural images, crops and noise.
+        state_path: where to keep the state to resume from; removed by the caller once the result is safe.
+
+    Raises:
+        InputError: the loss is not a number.
+    """
+    torch.manual_seed(derived_seed(seed, "autoencoder weights"))
+    module = build_autoencoder(settings.channels, settings.downsampling, settings.blocks, settings.latent_channels).to(device())
+    leaves = dead_leaves_bank(
+        settings.procedural_images, max(PROCEDURAL_SIDE, settings.crop), numpy_generator(seed, "procedural images")
+    )
+    optimizer = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, fused=True)
+    warmup = max(1, round(WARMUP * settings.steps))
+
+    def rate(step: int) -> float:
+        after = (step - warmup) / max(1, settings.steps - warmup)
+        return (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * after))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    random, noise = numpy_generator(seed, "autoencoder crops"), torch_generator(seed, "autoencoder noise")
+    normal = round(settings.normal_fraction * settings.batch_size)
+    first = 0
+    if state := load_state(state_path):
+        module.load_state_dict(state["module"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        noise.set_state(state["noise"])
+        random.bit_generator.state = state["random"]
+        first = state["step"]
+        log.info("resumed at step %d", first)
+    progress = tqdm(range(first, settings.steps), "train autoencoder", settings.steps, initial=first, unit="step", mininterval=1)
+    for step in progress:
+        source = sources[step % len(sources)]
+        batch = np.concatenate(
+            [
+                _crops(source, normal, settings.crop, random),
+                _crops(leaves, settings.batch_size - normal, settings.crop, random),
+            ]
+        )
+        images = to_tensor(batch).to(device())
+        latent = module.encode(images).latents
+        jitter = torch.randn(latent.shape, generator=noise).to(latent) * settings.posterior_std * latent.detach().std()
+        loss = functional.l1_loss(module.decode(latent + jitter).sample, images)
+        if not torch.isfinite(loss):
+            raise InputError(f"autoencoder: the loss is {loss.item()} at step {step}; lower autoencoder.learning_rate")
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), MAX_GRADIENT_NORM)
+        optimizer.step()
+        schedule.step()
+        if step % 50 == 0:
+            progress.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+        if (step + 1) % STEPS_PER_CHECKPOINT == 0:
+            save_state(
+                state_path,
+                {
+                    "module": module.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "noise": noise.get_state(),
+                    "random": random.bit_generator.state,
+                    "step": step + 1,
+                },
+            )
+    module.eval()
+    module.register_to_config(scaling_factor=_measure_scaling(module, sources))
+    return Autoencoder(module, settings.posterior_std)
+
+
+def autoencoder(
+    settings: PretrainedAutoencoder | TrainedAutoencoder, image: Image, seed: int, prepared: list[Path], output: Path
+) -> None:
+    """Write the run's autoencoder to ``output`` in diffusers' format.
+
+    Args:
+        settings: which one.
+        image: side of the prepared images.
+        seed: of its training.
+        prepared: folders of the prepared data sets whose training images it sees; unused for a pretrained one.
+        output: folder to write.
+
+    Raises:
+        InputError: a pretrained one cannot be loaded, or its cells do not divide the image.
+    """
+    if isinstance(settings, PretrainedAutoencoder):
+        result = load_autoencoder(settings.path)
+        cell = 2 ** (len(result.module.config.down_block_types) - 1)
+        if image.crop % cell:
+            raise InputError(f"image.crop: {image.crop} is not a multiple of the {cell} pixels a cell of {settings.path}")
+        save_autoencoder(result, output)
+        return
+    side = image.resize
+    sources = [read_array(folder / "train_images.npy", (None, side, side, 3)) for folder in prepared]
+    state_path = output.with_name(f"{output.name}-state.pt")
+    result = train_autoencoder(settings, sources, seed, state_path)
+    save_autoencoder(result, output)
+    state_path.unlink(missing_ok=True)
+    log.info("scaling factor %.4f", result.scaling_factor)

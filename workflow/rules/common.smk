@@ -1,0 +1,76 @@
+# What all rules share: the checked configuration and the places of files.
+
+import json
+import os
+import shlex
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+from decodiff.config import validate
+from decodiff.errors import InputError
+from decodiff.reporting.names import FIGURES, TABLES
+
+try:
+    CONFIG = validate(config)
+except InputError as error:
+    raise WorkflowError(str(error))
+
+# the environment's own commands, also when it is not activated
+shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+
+MODELS = f"models/{CONFIG.run}"
+RESULTS = f"results/{CONFIG.run}"
+LOGS = f"logs/{CONFIG.run}"
+PREPARED = f"prepared-{CONFIG.image.resize}"
+CONFIG_FILE = f"{RESULTS}/config.yaml"
+
+# the data sets under each scope's model, as <scope>/<data set>
+PARTS = [f"{scope}/{dataset}" for scope in CONFIG.scopes for dataset in CONFIG.members(scope)]
+
+# tasks that compute with networks use all cores there are and hold the one device slot (see the profile)
+NETWORK_THREADS = 64
+
+
+wildcard_constraints:
+    dataset="|".join(CONFIG.data),
+    scope="|".join(CONFIG.scopes),
+    seed=r"\d+",
+    table="|".join(TABLES),
+    figure="|".join(FIGURES),
+
+
+def settings(stage, dataset=None):
+    """The settings that a stage may read, as Snakemake watches them."""
+    sections = CONFIG.sections(stage, dataset)
+    plain = {name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for name, value in sections.items()}
+    return json.dumps(plain, sort_keys=True)
+
+
+def folder(path):
+    return os.path.dirname(path)
+
+
+def prepared_files(dataset):
+    """All arrays of a prepared data set."""
+    names = ("train_images.npy", "train.csv", "test_images.npy", "test.csv", "test_masks_standard.npy", "test_masks_reference.npy")
+    return [f"data/{dataset}/{PREPARED}/{name}" for name in names]
+
+
+def network_files(base):
+    """A network in diffusers' format."""
+    return [f"{base}/config.json", f"{base}/diffusion_pytorch_model.safetensors"]
+
+
+# The resolved configuration: what every command is given. Rules take it as `ancient`, since each watches its own settings.
+rule config:
+    output:
+        CONFIG_FILE,
+    params:
+        settings=json.dumps(CONFIG.model_dump(mode="json")),
+    log:
+        f"{LOGS}/config.log",
+    benchmark:
+        f"{LOGS}/config.tsv"
+    shell:
+        "decodiff config --settings {params.settings:q} --output {output:q} --log {log:q}"

@@ -1,0 +1,97 @@
+# Tables and figures over all data sets of the run, and the page that shows them. Figures show the first seed.
+
+SHOWN = f"{RESULTS}/{{scope}}/seed-{CONFIG.seeds[0]}/{{dataset}}"
+SHOWN_NETWORK = f"{MODELS}/{{scope}}/seed-{CONFIG.seeds[0]}"
+
+
+def shown_parts():
+    """Scope and data set of everything the run evaluates."""
+    return [part.split("/") for part in PARTS]
+
+
+rule table:
+    input:
+        [
+            f"{RESULTS}/{scope}/seed-{seed}/{dataset}/metrics.csv"
+            for scope, dataset in shown_parts()
+            for seed in CONFIG.seeds
+        ],
+    output:
+        f"{RESULTS}/tables/{{table}}.csv",
+        f"{RESULTS}/tables/{{table}}.md",
+        f"{RESULTS}/tables/{{table}}.tex",
+    params:
+        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input],
+    log:
+        f"{LOGS}/{{table}}.log",
+    benchmark:
+        f"{LOGS}/{{table}}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "decodiff table --name {wildcards.table} {params.metrics:q} --output {output[0]:q} --log {log:q}"
+
+
+rule figure:
+    input:
+        config=ancient(CONFIG_FILE),
+        maps=f"{SHOWN}/anomaly_maps.npy",
+        others=[f"{SHOWN}/images.csv", f"{SHOWN}/corrections.npy"],
+        images=prepared_files("{dataset}"),
+        latents=[f"{MODELS}/latents/{{dataset}}/{name}.npy" for name in ("train_mean", "test_mean")],
+        unet=[*network_files(SHOWN_NETWORK), f"{SHOWN_NETWORK}/training.json"],
+        autoencoder=rules.autoencoder.output,
+    output:
+        f"{RESULTS}/figures/{{scope}}/{{dataset}}/{{figure}}.png",
+        f"{RESULTS}/figures/{{scope}}/{{dataset}}/{{figure}}.pdf",
+    params:
+        settings=settings("figure"),
+        folders=lambda wildcards, input: [
+            f"--{name}={folder(path)}"
+            for name, path in (
+                ("results", input.maps),
+                ("prepared", input.images[0]),
+                ("latents", input.latents[0]),
+                ("unet", input.unet[0]),
+                ("autoencoder", input.autoencoder[0]),
+            )
+        ],
+    log:
+        f"{LOGS}/{{scope}}-{{dataset}}-{{figure}}.log",
+    benchmark:
+        f"{LOGS}/{{scope}}-{{dataset}}-{{figure}}.tsv"
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    shell:
+        "decodiff figure --config {input.config:q} --name {wildcards.figure} --dataset {wildcards.dataset:q} {params.folders:q} "
+        "--output {output[0]:q} --log {log:q}"
+
+
+rule report:
+    input:
+        config=CONFIG_FILE,
+        tables=[f"{RESULTS}/tables/{table}.csv" for table in TABLES],
+        figures=[f"{RESULTS}/figures/{part}/{figure}.png" for part in PARTS for figure in FIGURES],
+        maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in shown_parts()],
+        images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in shown_parts()],
+    output:
+        f"{RESULTS}/report.html",
+    params:
+        contents=lambda wildcards, input: [
+            *(f"--tables={path}" for path in input.tables),
+            *(f"--figures={path}" for path in input.figures),
+            *(f"--dataset={dataset}" for _, dataset in shown_parts()),
+            *(f"--results={folder(path)}" for path in input.maps),
+            *(f"--prepared={folder(path)}" for path in input.images),
+        ],
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{LOGS}/report.tsv"
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    shell:
+        "decodiff report --config {input.config:q} {params.contents:q} --output {output:q} --log {log:q}"
