@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,11 +38,14 @@ Threads = Annotated[int | None, typer.Option(help="Processor threads to compute 
 
 def _begin(log: Path | None, threads: int | None = None) -> None:
     """Messages go to the screen and to the log file; networks compute with the given number of threads."""
+    # progress bars: lively on a terminal, a line now and then in a log
+    os.environ.setdefault("TQDM_MININTERVAL", "0.2" if sys.stderr.isatty() else "10")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if log is not None:
         log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=handlers)
+    logging.getLogger("decodiff").setLevel(logging.INFO)
     if threads is not None:
         import torch
 

@@ -42,8 +42,11 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def read_mask(path: Path) -> Image.Image:
-    """A mask in mode L: 255 where the file holds anything above 0, else 0. Raises `InputError` as `open_image`."""
-    values = np.asarray(open_image(path))
-    if values.ndim == 3:
-        values = values[..., :3].max(axis=2)
-    return Image.fromarray(np.where(values > 0, 255, 0).astype(np.uint8))
+    """A mask in mode L: 255 on the anomalous area, else 0. Raises `InputError` as `open_image`.
+
+    A mask that reaches 255 is a picture of the area, at times with smoothed or compressed edges: the area is what lies above
+    half. One that does not holds class numbers: the area is what lies above 0.
+    """
+    values = np.asarray(open_image(path).convert("L"))
+    threshold = 127 if values.max(initial=0) == 255 else 0
+    return Image.fromarray(np.where(values > threshold, 255, 0).astype(np.uint8))

@@ -97,7 +97,7 @@ def make_manifest(entries: list[Entry], known: tuple[str, ...], root: Path, path
     """
     problems = _set_problems(entries, known, root)
     rows = []
-    for entry in tqdm(entries, desc="check images", unit="image", mininterval=1):
+    for entry in tqdm(entries, desc="check images", unit="image"):
         try:
             rows.append(_row(entry, path.parent))
         except InputError as error:

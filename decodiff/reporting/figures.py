@@ -33,19 +33,23 @@ def qualitative_grid(part: Part, path: Path) -> None:
     examples = chosen_examples(part)
     blocks = 2
     lines = max(1, -(-len(examples) // blocks))
-    figure = pyplot.figure(figsize=(7.2, 0.25 + 0.86 * lines))
-    grid = figure.add_gridspec(lines, blocks * 5 - 1, width_ratios=([1] * 4 + [0.75]) * (blocks - 1) + [1] * 4)
+    figure = pyplot.figure(figsize=(7.2, 0.3 + 0.74 * lines))
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.01)
+    # a column for the captions before the four panels of each block
+    grid = figure.add_gridspec(lines, blocks * 5, width_ratios=([0.85] + [1] * 4) * blocks)
     for index, (caption, position) in enumerate(examples):
         line, block = index % lines, index // lines
         mask = part.masks[position]
         truth = outlined(part.inputs[position], mask) if mask.any() else np.full_like(part.inputs[position], 230)
         images = (part.inputs[position], part.corrections[position], truth, part.maps[position])
         for column, (name, image) in enumerate(zip(PANELS, images)):
-            axes = figure.add_subplot(grid[line, block * 5 + column])
+            axes = figure.add_subplot(grid[line, block * 5 + 1 + column])
             options = {"cmap": MAP_COLOURS, "vmin": 0, "vmax": part.map_limit} if name == "anomaly map" else {}
             show(axes, image, name if line == 0 else None, **options)
-            if column == 0:
-                axes.set_ylabel(caption, rotation=0, ha="right", va="center", fontsize=6)
+            axes.title.set_fontsize(6.5)
+        beside = figure.add_subplot(grid[line, block * 5])
+        beside.set_axis_off()
+        beside.text(1, 0.5, caption, ha="right", va="center", fontsize=6.5, transform=beside.transAxes)
     save(figure, path)
 
 

@@ -27,6 +27,7 @@ PROCEDURAL_SIDE = 128
 WARMUP = 0.1
 MAX_GRADIENT_NORM = 1.0
 STEPS_PER_CHECKPOINT = 500
+GREY_SAMPLE = 64
 
 
 def _crops(images: np.ndarray, count: int, side: int, random: np.random.Generator) -> np.ndarray:
@@ -34,6 +35,11 @@ def _crops(images: np.ndarray, count: int, side: int, random: np.random.Generato
     chosen = random.integers(len(images), size=count)
     tops, lefts = random.integers(0, images.shape[1] - side + 1, (2, count))
     return np.stack([images[i, top : top + side, left : left + side] for i, top, left in zip(chosen, tops, lefts)])
+
+
+def _is_grey(images: np.ndarray) -> bool:
+    """Whether all channels of uint8 ``[N,S,S,3]`` are equal."""
+    return bool((images == images[..., :1]).all())
 
 
 def _measure_scaling(module: torch.nn.Module, sources: list[np.ndarray]) -> float:
@@ -66,6 +72,9 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
     leaves = dead_leaves_bank(
         settings.procedural_images, max(PROCEDURAL_SIDE, settings.crop), numpy_generator(seed, "procedural images")
     )
+    if all(_is_grey(source[:GREY_SAMPLE]) for source in sources):
+        # colours would take up a code that grey images never need them in
+        leaves = np.repeat(leaves.mean(axis=-1, keepdims=True).round().astype(np.uint8), 3, axis=-1)
     optimizer = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate, fused=True)
     warmup = max(1, round(WARMUP * settings.steps))
 
@@ -85,7 +94,7 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
         random.bit_generator.state = state["random"]
         first = state["step"]
         log.info("resumed at step %d", first)
-    progress = tqdm(range(first, settings.steps), "train autoencoder", settings.steps, initial=first, unit="step", mininterval=1)
+    progress = tqdm(range(first, settings.steps), "train autoencoder", settings.steps, initial=first, unit="step")
     for step in progress:
         source = sources[step % len(sources)]
         batch = np.concatenate(

@@ -49,7 +49,7 @@ def correct(
     scheduler = DeviationScheduler(diffusion.num_train_timesteps)
     scheduler.set_timesteps(correction.steps)
     with writing_array(output / "corrected.npy", (len(chosen), *latent.shape[1:]), np.float32) as corrected:
-        for start in tqdm(range(0, len(chosen), correction.batch_size), desc="correct", unit="batch", mininterval=1):
+        for start in tqdm(range(0, len(chosen), correction.batch_size), desc="correct", unit="batch"):
             part = chosen[start : start + correction.batch_size]
             batch = torch.from_numpy(latent[[position for position, _ in part]]).to(device())
             category = torch.tensor([known.index(f"{name}/{row.category}") for _, row in part], device=device())

@@ -36,7 +36,7 @@ def encode(prepared: Path, autoencoder: Path, data: Data, image: Image, output: 
         writing_array(output / "train_mean.npy", (len(train), len(chosen), *shape), np.float32) as means,
         writing_array(output / "train_std.npy", (len(train), len(chosen), *shape), np.float32) as stds,
     ):
-        with tqdm(total=len(train) * len(chosen), desc="encode train", unit="view", mininterval=1) as progress:
+        with tqdm(total=len(train) * len(chosen), desc="encode train", unit="view") as progress:
             for start in range(0, len(train), BATCH_SIZE):
                 part = slice(start, start + BATCH_SIZE)
                 for position, view in enumerate(chosen):
@@ -44,7 +44,7 @@ def encode(prepared: Path, autoencoder: Path, data: Data, image: Image, output: 
                     means[part, position], stds[part, position] = mean.cpu().numpy(), std.cpu().numpy()
                     progress.update(len(mean))
     with writing_array(output / "test_mean.npy", (len(test), *shape), np.float32) as means:
-        for start in tqdm(range(0, len(test), BATCH_SIZE), desc="encode test", unit="batch", mininterval=1):
+        for start in tqdm(range(0, len(test), BATCH_SIZE), desc="encode test", unit="batch"):
             part = slice(start, start + BATCH_SIZE)
             means[part] = network.encode(to_tensor(cropped(test[part], image.crop)))[0].cpu().numpy()
     write_json(output / "views.json", [vars(view) for view in chosen])

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def write_demo(folder: Path) -> None:
     """Generate the embedded data set in MVTec's layout; the folder appears once it is complete."""
     with replacing(folder) as temporary:
-        for category, split, defect, count in tqdm(demo.folders(), desc="generate", unit="folder", mininterval=1):
+        for category, split, defect, count in tqdm(demo.folders(), desc="generate", unit="folder"):
             images = temporary / category / split / defect
             images.mkdir(parents=True)
             masks = temporary / category / "ground_truth" / defect

@@ -48,7 +48,7 @@ def prepare(manifest: Path, image: ImageSettings, output: Path) -> None:
     for split in ("train", "test"):
         chosen = [row for row in rows if row.split == split]
         with writing_array(output / f"{split}_images.npy", (len(chosen), side, side, 3), np.uint8) as array:
-            for position, row in enumerate(tqdm(chosen, desc=f"resize {split}", unit="image", mininterval=1)):
+            for position, row in enumerate(tqdm(chosen, desc=f"resize {split}", unit="image")):
                 array[position] = np.asarray(
                     read_rgb(manifest.parent / row.image).resize((side, side), Image.Resampling.BILINEAR)
                 )

@@ -43,7 +43,7 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, o
         writing_array(output / "anomaly_maps.npy", (len(rows), height, width), np.float32) as maps,
         writing_array(output / "corrections.npy", (len(rows), height, width, 3), np.uint8) as corrections,
     ):
-        for start in tqdm(range(0, len(rows), scoring.batch_size), desc="score", unit="batch", mininterval=1):
+        for start in tqdm(range(0, len(rows), scoring.batch_size), desc="score", unit="batch"):
             part = slice(start, start + scoring.batch_size)
             latent = torch.from_numpy(before[positions[part]]).to(device())
             corrected_latent = torch.from_numpy(after[part].copy()).to(device())

@@ -221,7 +221,7 @@ def train(
         run.restore(state)
         log.info("resumed after epoch %d", run.epoch)
     steps = math.ceil(len(latents) / training.batch_size)
-    progress = tqdm(desc="train", total=training.epochs * steps, initial=run.epoch * steps, unit="step", mininterval=1)
+    progress = tqdm(desc="train", total=training.epochs * steps, initial=run.epoch * steps, unit="step")
     saved = time.monotonic()
     while run.epoch < training.epochs:
         run.train_epoch(progress)

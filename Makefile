@@ -1,0 +1,32 @@
+# `make demo` and `make test`; both make the environment first.
+
+PYTHON ?= python3
+VENV := .venv
+
+.PHONY: demo test check-demo clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/snakemake --quiet host reason --configfile config/demo.yaml
+	@echo
+	@cat results/demo/tables/T1.md
+	@echo
+	@echo "Report:  results/demo/report.html"
+	@echo "Tables:  results/demo/tables/     Figures: results/demo/figures/all/demo/"
+	@echo "Maps and scores per image: results/demo/all/seed-0/demo/"
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m "not demo"
+
+# the results of `make demo` against what they must reach
+check-demo: demo
+	$(VENV)/bin/python -m pytest -m demo
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+# everything made except the environment
+clean:
+	rm -rf data models results logs .snakemake

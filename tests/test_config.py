@@ -1,0 +1,123 @@
+"""Configuration: what is wrong is named in one line, recipes merge, and stages read only what is theirs."""
+
+import copy
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from decodiff.config import load, validate
+from decodiff.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def demo(**changes):
+    """The demo's settings with dotted keys replaced."""
+    settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    for key, value in changes.items():
+        *path, last = key.split("__")
+        section = settings
+        for name in path:
+            section = section.setdefault(name, {})
+        section[last] = value
+    return settings
+
+
+@pytest.mark.parametrize("name", ["config", "demo", "mtd"])
+def test_every_configuration_is_valid_and_survives_being_written_down(name):
+    config = load(ROOT / f"config/{name}.yaml")
+    again = validate(copy.deepcopy(config.model_dump(mode="json")))
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"trainig": {}}, "trainig: unknown key"),
+        ({"training__epoch": 3}, "training.epoch: unknown key"),
+        ({"training__epochs": "many"}, "training.epochs: .*integer.*'many'"),
+        ({"training__unet": "UNet_XXL"}, "training.unet: .*'UNet_XS'.*'UNet_XXL'"),
+        ({"training__learning_rate": -1}, "training.learning_rate: .*greater than 0, got -1"),
+        ({"correction__steps": 6}, "correction.steps: no stride over 10 training timesteps gives 6"),
+        ({"image__crop": 63}, "image.crop: 63 is not a multiple of the autoencoder's 4 pixels per cell"),
+        ({"image__crop": 72}, "image.crop: 72 is larger than image.resize 64"),
+        ({"masking__patch_sides": [1, 2, 4, 5]}, "masking.patch_sides: 5 does not divide"),
+        ({"masking__patch_probabilities": [0.5, 0.1]}, "masking: .*same length"),
+        ({"masking__patch_probabilities": [0.5, 0.1, 0.1, 0.1]}, "masking: .*sum to 0.8, expected 1"),
+        ({"autoencoder__source": "magic"}, "autoencoder: .*'pretrained', 'train'"),
+        ({"data": {"imagenet": {}}, "scopes": {"all": ["imagenet"]}}, "data.imagenet: no such data set; choose one of demo"),
+        ({"scopes": {"all": ["visa"]}}, "scopes.all: 'visa' is not under data"),
+        ({"scopes": {"all": ["demo/bolt"]}}, "scopes.all: demo has no category 'bolt'"),
+        ({"data__demo__augmentation": {"max_shift": 2}}, "max_shift: 2 needs that much margin"),
+        ({"run": "../../elsewhere"}, "run: .*match pattern"),
+        ({"recipe": "secret"}, "recipe: no recipe 'secret' in config/recipes; choose one of released"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(changes, expected):
+    with pytest.raises(InputError, match=expected) as error:
+        validate(demo(**changes))
+    assert "\n" not in str(error.value)
+
+
+def test_several_mistakes_are_all_named():
+    with pytest.raises(InputError, match="training.epochs.*scoring.fusion"):
+        validate(demo(training__epochs=0, scoring={"fusion": "sum"}))
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a: [", "not YAML"), ("- a", "expected a mapping"), (None, "cannot read")])
+def test_files_that_are_no_configuration(tmp_path, text, expected):
+    path = tmp_path / "mine.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=f"mine.yaml: {expected}"):
+        load(path)
+
+
+def test_yaml_tags_are_not_executed(tmp_path):
+    path = tmp_path / "evil.yaml"
+    path.write_text(f"run: !!python/object/apply:os.system ['touch {tmp_path}/executed']\n")
+    with pytest.raises(InputError, match="not YAML"):
+        load(path)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_configuration_overrides_its_recipe_key_by_key():
+    config = load(ROOT / "config/config.yaml")
+    assert config.training.unet == "UNet_L" and config.training.gradient_accumulation == 2
+    settings = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"training": {"unet": "UNet_XS"}}
+    assert validate(settings).training == config.training.model_copy(update={"unet": "UNet_XS"})
+
+
+def test_a_stage_reads_only_the_data_set_it_works_on():
+    config = load(ROOT / "config/config.yaml")
+    assert config.sections("encode", "visa")["data"] == config.data["visa"]
+    assert "training" not in config.sections("score")
+
+
+def test_members_keep_the_registrys_order_and_name_single_categories():
+    config = validate(demo(scopes={"all": ["demo"], "one": ["demo/grid"]}))
+    assert config.members("all") == {"demo": ("weave", "ring", "grid")}
+    assert config.members("one") == {"demo": ("grid",)}
+
+
+def test_the_same_versions_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    lock = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
+
+    def normal(requirement):
+        return re.sub(r"[-_.]+", "-", requirement).lower()
+
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line) for line in lock)
+    assert {normal(requirement) for requirement in direct} <= {normal(line) for line in lock}
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert "python=3.11" in conda and project["requires-python"].startswith(">=3.11")
+    assert {"pip": ["-r requirements.lock", "-e ."]} in conda, "conda takes the lock itself, so the versions are the same"

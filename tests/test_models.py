@@ -1,0 +1,130 @@
+"""Networks: the calls others rely on, what is written and read back, and damage that is named."""
+
+import json
+
+import huggingface_hub
+import pytest
+import torch
+
+from decodiff.errors import InputError
+from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
+from decodiff.models.storage import load_state, save_state
+from decodiff.models.unet import build_unet, load_unet
+
+
+def test_a_network_is_called_with_latent_timestep_and_category_and_starts_by_correcting_nothing():
+    model = build_unet("UNet_demo", num_categories=3).eval()
+    latent = torch.randn(2, 4, 16, 16)
+    output = model(latent, torch.tensor([0, 9]), torch.tensor([2, 0]))
+    assert output.shape == latent.shape
+    assert torch.equal(output, torch.zeros_like(output))
+
+
+def test_the_category_reaches_the_output():
+    torch.manual_seed(0)
+    model = build_unet("UNet_demo", num_categories=2).eval()
+    torch.nn.init.normal_(model.unet.conv_out.weight)
+    latent, timestep = torch.randn(1, 4, 16, 16), torch.tensor([3])
+    outputs = [model(latent, timestep, torch.tensor([category])) for category in (0, 1)]
+    assert not torch.allclose(*outputs)
+
+
+def test_sizes_go_by_either_name_and_an_unknown_one_is_named():
+    with torch.device("meta"):
+        assert build_unet("XS", 1).config == build_unet("UNet_XS", 1).config
+    with pytest.raises(ValueError, match="unknown UNet size 'XXL'; choose one of UNet_XS"):
+        build_unet("XXL", 1)
+
+
+def test_a_network_survives_being_written_down(tmp_path):
+    model = build_unet("UNet_demo", num_categories=2).eval()
+    torch.nn.init.normal_(model.unet.conv_out.weight)
+    model.save_pretrained(tmp_path / "unet")
+    loaded = load_unet(tmp_path / "unet")
+    arguments = torch.randn(1, 4, 16, 16), torch.tensor([1]), torch.tensor([1])
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+    torch.testing.assert_close(model(*arguments), loaded(*arguments))
+    assert (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_network_is_named(tmp_path, damage):
+    build_unet("UNet_demo", num_categories=1).save_pretrained(tmp_path / "unet")
+    weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.unlink() if damage == "missing" else weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(InputError, match="unet: cannot load the network .*; remove the folder and train again") as error:
+        load_unet(tmp_path / "unet")
+    assert "\n" not in str(error.value)
+
+
+def test_the_small_autoencoder_keeps_its_scaling_and_posterior(tmp_path):
+    module = build_autoencoder(channels=8, downsampling=4, blocks=1, latent_channels=6)
+    module.register_to_config(scaling_factor=2.5)
+    save_autoencoder(Autoencoder(module, posterior_std=0.125), tmp_path / "autoencoder")
+    loaded = load_autoencoder(tmp_path / "autoencoder")
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    mean, std = loaded.encode(images)
+    assert mean.shape == (2, 6, 8, 8) and loaded.latent_channels == 6
+    assert torch.equal(std, torch.full_like(mean, 0.125))
+    torch.testing.assert_close(mean, 2.5 * module.encode(images).latents)
+    assert loaded.decode(mean).shape == images.shape
+
+
+def test_a_local_kl_autoencoder_gives_its_own_posterior(tmp_path):
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    module = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        scaling_factor=0.18215,
+    )
+    module.eval().save_pretrained(tmp_path / "kl")
+    loaded = load_autoencoder(tmp_path / "kl")
+    images = torch.rand(1, 3, 16, 16) * 2 - 1
+    mean, std = loaded.encode(images)
+    posterior = module.encode(images).latent_dist
+    torch.testing.assert_close(mean, posterior.mean * 0.18215)
+    torch.testing.assert_close(std, posterior.std * 0.18215)
+    torch.testing.assert_close(loaded.decode(mean), module.decode(posterior.mean).sample, rtol=1e-4, atol=1e-5)
+
+
+def test_an_autoencoder_that_is_none_is_named(tmp_path, monkeypatch):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text(json.dumps({"_class_name": "UNet2DModel"}))
+    with pytest.raises(InputError, match="odd/config.json: _class_name 'UNet2DModel', expected AutoencoderKL or"):
+        load_autoencoder(tmp_path / "odd")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="nobody/nothing: cannot load an autoencoder"):
+        load_autoencoder("nobody/nothing")
+
+
+class Evil:
+    """What a malicious checkpoint would hold: unpickling it runs a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        import os
+
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_state_that_would_execute_code_is_refused(tmp_path):
+    torch.save({"model": Evil(tmp_path / "executed")}, tmp_path / "state.pt")
+    with pytest.raises(InputError, match="state.pt: not a state to resume from .*; remove it to start anew"):
+        load_state(tmp_path / "state.pt")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_cut_off_state_is_named_and_a_missing_one_is_none(tmp_path):
+    path = tmp_path / "state.pt"
+    assert load_state(path) is None
+    save_state(path, {"weights": torch.randn(1000), "big": 2**100})
+    assert load_state(path)["big"] == 2**100
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(InputError, match="state.pt: not a state to resume from"):
+        load_state(path)

@@ -1,0 +1,81 @@
+"""The scheduler's identities, and its behaviour as a diffusers scheduler."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from decodiff.correction import correct
+from decodiff.scheduler import DeviationScheduler
+from decodiff.timesteps import strided_timesteps
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**31), timestep=st.integers(0, 9))
+def test_target_leads_back_to_the_clean_latent_masked_or_not(seed, timestep):
+    generator = torch.Generator().manual_seed(seed)
+    latent, noise = torch.randn(2, 3, 4, 8, 8, generator=generator, dtype=torch.float64)
+    mask = (torch.rand(3, 1, 8, 8, generator=generator) < 0.5).double()
+    scheduler = DeviationScheduler(10)
+    corrupted = scheduler.add_noise(latent, noise, mask, timestep)
+    deviation = scheduler.target(latent, noise, mask, timestep)
+    sigma = (1 - scheduler.alphas_cumprod[timestep]).sqrt()
+    torch.testing.assert_close(corrupted - sigma * deviation, latent, rtol=0, atol=1e-12)
+    torch.testing.assert_close((corrupted * mask), latent * mask, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 10])
+def test_a_perfect_network_corrects_perfectly(steps):
+    scheduler = DeviationScheduler(10)
+    scheduler.set_timesteps(steps)
+    clean, start = torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def model(latent, timestep, category):
+        return (latent - clean) / (1 - scheduler.alphas_cumprod[timestep]).sqrt().view(-1, 1, 1, 1)
+
+    corrected = correct(model, start, torch.zeros(4, dtype=torch.int64), scheduler)
+    torch.testing.assert_close(corrected, clean, rtol=0, atol=1e-9)
+
+
+def test_a_network_that_finds_nothing_changes_nothing():
+    scheduler = DeviationScheduler(10)
+    scheduler.set_timesteps(5)
+    latent, visited = torch.randn(2, 4, 8, 8), []
+    corrected = correct(
+        lambda latent, timestep, category: torch.zeros_like(latent),
+        latent,
+        torch.zeros(2, dtype=torch.int64),
+        scheduler,
+        callback=lambda step, timestep, latent, original: visited.append((step, timestep)),
+    )
+    assert torch.equal(corrected, latent)
+    assert visited == [(0, 8), (1, 6), (2, 4), (3, 2), (4, 0)]
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(5, [0, 2, 4, 6, 8]), (4, [0, 3, 6, 9]), (1, [0]), (10, list(range(10)))])
+def test_strides(steps, expected):
+    assert strided_timesteps(10, steps) == expected
+
+
+def test_training_on_ten_of_a_thousand():
+    assert strided_timesteps(1000, 10) == list(range(0, 1000, 100))
+
+
+@pytest.mark.parametrize("steps", [0, 6, 7, 8, 9, 11])
+def test_steps_that_no_stride_gives_are_refused(steps):
+    with pytest.raises(ValueError, match=f"gives {steps} of them; choose one of 1, 2, 3, 4, 5, 10"):
+        DeviationScheduler(10).set_timesteps(steps)
+
+
+def test_a_timestep_that_was_not_chosen_is_refused():
+    scheduler = DeviationScheduler(10)
+    scheduler.set_timesteps(5)
+    with pytest.raises(ValueError, match="timestep 3 is not one of"):
+        scheduler.step(torch.zeros(1, 4, 2, 2), 3, torch.zeros(1, 4, 2, 2))
+
+
+def test_configuration_round_trips(tmp_path):
+    DeviationScheduler(num_train_timesteps=7).save_config(tmp_path)
+    loaded = DeviationScheduler.from_config(DeviationScheduler.load_config(tmp_path))
+    assert loaded.config.num_train_timesteps == 7
+    assert torch.equal(loaded.alphas_cumprod, DeviationScheduler(7).alphas_cumprod)

@@ -1,0 +1,165 @@
+"""The whole workflow, run by Snakemake itself at toy size, and what it does when something is wrong."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from decodiff.metrics import METRICS
+
+ROOT = Path(__file__).parents[1]
+
+
+def snakemake(directory, *arguments, check=True):
+    """Run Snakemake as a user would, in a folder of its own; returns what it printed."""
+    command = [Path(sys.executable).with_name("snakemake"), "--snakefile", ROOT / "workflow/Snakefile", "--directory", directory]
+    environment = os.environ | {"TQDM_MININTERVAL": "30"}
+    done = subprocess.run(
+        [*command, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert not check or done.returncode == 0, done.stdout[-6000:]
+    assert check or done.returncode != 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def write_config(directory, **changes):
+    """The toy configuration with some sections replaced."""
+    path = directory / "toy.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load((ROOT / "tests/toy.yaml").read_text()) | changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which the toy workflow has run."""
+    directory = tmp_path_factory.mktemp("toy")
+    snakemake(directory, "--configfile", write_config(directory))
+    return directory
+
+
+def test_it_makes_every_table_figure_and_the_report(finished):
+    results = finished / "results/toy"
+    for table in ("T1", "T7", "T8"):
+        assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex"}
+    for part in ("all/demo", "rings/demo"):
+        names = {path.name for path in (results / "figures" / part).iterdir()}
+        assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F6") for suffix in ("png", "pdf")}
+    page = (results / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 180 + 60, "each test image under each model"
+    assert not re.search(r"""(?:src|href)=["']?(?!data:|#)""", page), "nothing is loaded from elsewhere"
+
+
+def test_the_metrics_are_those_of_the_categories_and_their_mean(finished):
+    with open(finished / "results/toy/all/seed-1/demo/metrics.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["category"] for row in rows] == ["weave", "ring", "grid", "mean"]
+    assert all(row["protocol"] == "standard" and row["seed"] == "1" and row["note"] == "" for row in rows)
+    for name in METRICS:
+        values = [float(row[name]) for row in rows]
+        assert all(0 <= value <= 1 for value in values)
+        assert values[-1] == pytest.approx(sum(values[:-1]) / 3, abs=1e-6)
+    with open(finished / "results/toy/rings/seed-0/demo/metrics.csv") as stream:
+        assert [row["category"] for row in csv.DictReader(stream)] == ["ring", "mean"]
+
+
+def test_tables_average_the_seeds(finished):
+    with open(finished / "results/toy/tables/T7.csv") as stream:
+        shown = {(row["scope"], row["category"]): float(row["image_auroc"]) for row in csv.DictReader(stream)}
+    values = []
+    for seed in (0, 1):
+        with open(finished / f"results/toy/all/seed-{seed}/demo/metrics.csv") as stream:
+            values += [float(row["image_auroc"]) for row in csv.DictReader(stream) if row["category"] == "grid"]
+    assert shown["all", "grid"] == pytest.approx(sum(values) / 2, abs=1e-4)
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in snakemake(finished, "--configfile", finished / "toy.yaml")
+
+
+def test_every_rule_leaves_a_log_and_a_benchmark(finished):
+    for log in (finished / "logs").rglob("*.log"):
+        assert log.with_suffix(".tsv").is_file()
+    assert "180 anomaly maps of 32×32 pixels" in (finished / "logs/toy/all-0-demo-score.log").read_text()
+    assert len(list((finished / "logs").rglob("*.log"))) >= 20
+
+
+def planned(output):
+    """Rules and their number of jobs in a dry run."""
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.M) if rule != "total"}
+
+
+def test_a_changed_setting_reruns_what_reads_it_and_nothing_before(finished, tmp_path):
+    changed = write_config(tmp_path, scoring={"pixel_sigma": 2.0})
+    plan = planned(snakemake(finished, "-n", "--configfile", changed))
+    assert {"score", "evaluate", "table", "figure", "report"} <= plan.keys()
+    assert not {"fetch", "prepare", "autoencoder", "encode", "train", "correct"} & plan.keys()
+
+
+def test_an_added_seed_trains_one_model_per_scope(finished, tmp_path):
+    plan = planned(snakemake(finished, "-n", "--configfile", write_config(tmp_path, seeds=[0, 1, 2])))
+    assert plan["train"] == 2 and not {"fetch", "autoencoder", "encode"} & plan.keys()
+
+
+def test_a_second_run_elsewhere_gives_the_same_bytes(finished, tmp_path):
+    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo"]})
+    snakemake(tmp_path, "results/toy/all/seed-0/demo/metrics.csv", "--configfile", config)
+    for name in ("metrics.csv", "scores.csv", "images.csv"):
+        path = Path("results/toy/all/seed-0/demo") / name
+        assert (tmp_path / path).read_bytes() == (finished / path).read_bytes()
+    assert (tmp_path / "models/toy/all/seed-0/log.csv").read_bytes() == (finished / "models/toy/all/seed-0/log.csv").read_bytes()
+
+
+def test_the_papers_configuration_plans_all_jobs():
+    plan = planned(snakemake(ROOT, "-n"))
+    assert plan.keys() >= {"fetch", "prepare", "autoencoder", "encode", "train", "correct", "score", "evaluate", "table", "figure"}
+    assert plan["train"] == 2, "one network for MVTec AD, one for VisA"
+
+
+def test_a_download_that_fails_is_one_clear_line(tmp_path):
+    output = snakemake(tmp_path, "data/visa/manifest.csv", "--configfile", paper_without_network(tmp_path), check=False)
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(set(lines)) == 1 and "cannot be reached" in lines[0] and "set data.visa.source" in lines[0]
+    assert "Traceback" not in output
+
+
+def paper_without_network(directory):
+    """The paper's configuration; a proxy that does not exist makes sure that no host is reached."""
+    os.environ["https_proxy"] = "http://127.0.0.1:9"
+    return ROOT / "config/config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"correction": {"steps": 7}}, "correction.steps: no stride over 10 training timesteps gives 7"),
+        ({"colour": "red"}, "colour: unknown key"),
+    ],
+)
+def test_a_wrong_configuration_stops_before_any_job(tmp_path, changes, expected):
+    output = snakemake(tmp_path, "--configfile", write_config(tmp_path, **changes), check=False)
+    assert expected in output and "Traceback" not in output
+    assert not (tmp_path / "data").exists() and not (tmp_path / "results").exists()
+
+
+def test_a_damaged_image_stops_its_own_data_set_and_the_rest_stays(finished, tmp_path):
+    # a user's folder with a truncated image beside the data set that is done
+    images = finished / "data/demo/images"
+    mine = tmp_path / "mine"
+    shutil.copytree(images / "ring", mine / "ring")
+    path = mine / "ring/test/blob/003.png"
+    path.write_bytes(path.read_bytes()[:60])
+    config = write_config(
+        tmp_path, data={"demo": {}, "folder": {"source": str(mine)}}, scopes={"all": ["demo"], "rings": ["demo/ring"], "mine": ["folder"]},
+        autoencoder=yaml.safe_load((ROOT / "tests/toy.yaml").read_text())["autoencoder"],
+    )  # fmt: skip
+    output = snakemake(finished, "data/folder/manifest.csv", "--configfile", config, check=False)
+    lines = {line for line in output.splitlines() if line.startswith("error: ")}
+    assert len(lines) == 1 and "ring/test/blob/003.png: not a whole image" in lines.pop()
+    assert not (finished / "data/folder/manifest.csv").exists()
+    assert (finished / "results/toy/report.html").is_file()
