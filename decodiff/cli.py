@@ -62,6 +62,7 @@ def config(
     _begin(log)
     resolved = validate(json.loads(settings)).model_dump(mode="json")
     write_text(output, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
+    logging.getLogger("decodiff").info("settings of run %s: %s", resolved["run"], output)
 
 
 @app.command()
@@ -271,7 +272,8 @@ def report(
 
 def run() -> None:
     """Entry point: a user's mistake is one line and status 1, an interruption status 130."""
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    # diffusers sets its own level when it is imported; it would warn of keys in a configuration that are ours
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
         app()
     except InputError as error:

@@ -15,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from decodiff.data.registry import REGISTRY
 from decodiff.errors import InputError
+from decodiff.files import read_json
 from decodiff.timesteps import strided_timesteps
 
 RECIPES = Path("config/recipes")
+HUB_DOWNSAMPLING = 8
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -66,6 +68,14 @@ class PretrainedAutoencoder(Section):
 
     source: Literal["pretrained"]
     path: str
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per latent cell: as a local folder says, else the 8 of the Stable Diffusion autoencoders."""
+        config = Path(self.path) / "config.json"
+        if not config.is_file():
+            return HUB_DOWNSAMPLING
+        return 2 ** (len(read_json(config).get("down_block_types", "1234")) - 1)
 
 
 class TrainedAutoencoder(Section):
@@ -249,8 +259,8 @@ class Config(Section):
                     f"data.{name}.augmentation.max_shift: {data.augmentation.max_shift} needs that much margin around the crop, "
                     f"there are {margin} pixels"
                 )
-        # the Stable Diffusion autoencoders have 8 pixels a cell; a folder with another one is refused when it is loaded
-        cell = self.autoencoder.downsampling if isinstance(self.autoencoder, TrainedAutoencoder) else 8
+        # one on the hub with other cells is refused when it is loaded
+        cell = self.autoencoder.downsampling
         if self.image.crop % cell:
             problems.append(f"image.crop: {self.image.crop} is not a multiple of the autoencoder's {cell} pixels per cell")
             return problems

@@ -51,9 +51,7 @@ def sample_mask(
     return _expand(_choose(batch, positions, clean, generator), grid, patch_side).float()
 
 
-def sample_noise(
-    latent: torch.Tensor, patch_side: int, max_foreign_ratio: float, generator: torch.Generator
-) -> torch.Tensor:
+def sample_noise(latent: torch.Tensor, patch_side: int, max_foreign_ratio: float, generator: torch.Generator) -> torch.Tensor:
     """Standard Gaussian noise in which some patches hold clean patches from elsewhere in the batch.
 
     Per image, ``U(0, max_foreign_ratio)`` of the patch positions hold patches of the batch's own clean latents, shuffled over

@@ -5,11 +5,14 @@ import json
 import huggingface_hub
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
+from decodiff.config import Image, PretrainedAutoencoder
 from decodiff.errors import InputError
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.storage import load_state, save_state
 from decodiff.models.unet import build_unet, load_unet
+from decodiff.stages.autoencoder import autoencoder as autoencoder_stage
 
 
 def test_a_network_is_called_with_latent_timestep_and_category_and_starts_by_correcting_nothing():
@@ -70,9 +73,8 @@ def test_the_small_autoencoder_keeps_its_scaling_and_posterior(tmp_path):
     assert loaded.decode(mean).shape == images.shape
 
 
-def test_a_local_kl_autoencoder_gives_its_own_posterior(tmp_path):
-    from diffusers import AutoencoderKL
-
+def kl_folder(path):
+    """A small random ``AutoencoderKL`` with two pixels a cell, in diffusers' format."""
     torch.manual_seed(0)
     module = AutoencoderKL(
         block_out_channels=(8, 8),
@@ -81,7 +83,12 @@ def test_a_local_kl_autoencoder_gives_its_own_posterior(tmp_path):
         norm_num_groups=4,
         scaling_factor=0.18215,
     )
-    module.eval().save_pretrained(tmp_path / "kl")
+    module.eval().save_pretrained(path)
+    return module
+
+
+def test_a_local_kl_autoencoder_gives_its_own_posterior(tmp_path):
+    module = kl_folder(tmp_path / "kl")
     loaded = load_autoencoder(tmp_path / "kl")
     images = torch.rand(1, 3, 16, 16) * 2 - 1
     mean, std = loaded.encode(images)
@@ -128,3 +135,16 @@ def test_a_cut_off_state_is_named_and_a_missing_one_is_none(tmp_path):
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(InputError, match="state.pt: not a state to resume from"):
         load_state(path)
+
+
+def test_a_pretrained_autoencoder_is_brought_here_and_must_divide_the_image(tmp_path):
+    kl_folder(tmp_path / "kl")
+    settings = PretrainedAutoencoder(source="pretrained", path=str(tmp_path / "kl"))
+    assert settings.downsampling == 2
+    autoencoder_stage(settings, Image(resize=16, crop=16), 0, [], tmp_path / "autoencoder")
+    images = torch.rand(1, 3, 16, 16) * 2 - 1
+    torch.testing.assert_close(
+        load_autoencoder(tmp_path / "autoencoder").encode(images), load_autoencoder(tmp_path / "kl").encode(images)
+    )
+    with pytest.raises(InputError, match="image.crop: 15 is not a multiple of the 2 pixels a cell"):
+        autoencoder_stage(settings, Image(resize=16, crop=15), 0, [], tmp_path / "other")

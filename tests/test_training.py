@@ -177,5 +177,3 @@ def test_an_interrupted_autoencoder_ends_with_the_same_weights_to_the_bit(tmp_pa
     monkeypatch.setattr(autoencoder_stage, "save_state", saved)
     again = train_autoencoder(settings, [images], 0, tmp_path / "broken.pt").module.state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
-
-

@@ -18,10 +18,22 @@ ROOT = Path(__file__).parents[1]
 
 def snakemake(directory, *arguments, check=True):
     """Run Snakemake as a user would, in a folder of its own; returns what it printed."""
-    command = [Path(sys.executable).with_name("snakemake"), "--snakefile", ROOT / "workflow/Snakefile", "--directory", directory]
+    command = [
+        Path(sys.executable).with_name("snakemake"),
+        "--snakefile",
+        ROOT / "workflow/Snakefile",
+        "--directory",
+        directory,
+    ]
     environment = os.environ | {"TQDM_MININTERVAL": "30"}
     done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [*command, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert not check or done.returncode == 0, done.stdout[-6000:]
     assert check or done.returncode != 0, done.stdout[-6000:]
@@ -112,12 +124,25 @@ def test_a_second_run_elsewhere_gives_the_same_bytes(finished, tmp_path):
     for name in ("metrics.csv", "scores.csv", "images.csv"):
         path = Path("results/toy/all/seed-0/demo") / name
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes()
-    assert (tmp_path / "models/toy/all/seed-0/log.csv").read_bytes() == (finished / "models/toy/all/seed-0/log.csv").read_bytes()
+    assert (tmp_path / "models/toy/all/seed-0/log.csv").read_bytes() == (
+        finished / "models/toy/all/seed-0/log.csv"
+    ).read_bytes()
 
 
 def test_the_papers_configuration_plans_all_jobs():
     plan = planned(snakemake(ROOT, "-n"))
-    assert plan.keys() >= {"fetch", "prepare", "autoencoder", "encode", "train", "correct", "score", "evaluate", "table", "figure"}
+    assert plan.keys() >= {
+        "fetch",
+        "prepare",
+        "autoencoder",
+        "encode",
+        "train",
+        "correct",
+        "score",
+        "evaluate",
+        "table",
+        "figure",
+    }
     assert plan["train"] == 2, "one network for MVTec AD, one for VisA"
 
 

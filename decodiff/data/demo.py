@@ -124,7 +124,9 @@ def _ring(canvas: _Canvas, random: np.random.Generator) -> _Scene:
     metal, ground = _colour((0.62, 0.64, 0.68), 0.012, random), _colour((0.10, 0.11, 0.13), 0.006, random)
     light = 0.85 + 0.15 * np.cos(2 * (angle + np.deg2rad(turn) - 0.8)) + 0.06 * np.cos(2 * np.pi * radius / 3.5)
     # chamfered edges catch the light
-    light = light + 0.18 * np.exp(-(((radius - outer + 1.2) / 0.9) ** 2)) + 0.18 * np.exp(-(((radius - inner - 1.2) / 0.9) ** 2))
+    light = (
+        light + 0.18 * np.exp(-(((radius - outer + 1.2) / 0.9) ** 2)) + 0.18 * np.exp(-(((radius - inner - 1.2) / 0.9) ** 2))
+    )
     body = (radius < outer) & (radius > inner)
     hole_angles = np.arange(6) * np.pi / 3
     middle, hole_radius = (outer + inner) / 2, 2.6
@@ -207,9 +209,7 @@ def _blob(canvas: _Canvas, scene: _Scene, random: np.random.Generator) -> tuple[
     return (1 - opacity) * scene.picture + opacity * tint, (radius < outline) & scene.body
 
 
-def _draw_defect(
-    defect: str, canvas: _Canvas, scene: _Scene, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _draw_defect(defect: str, canvas: _Canvas, scene: _Scene, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     if defect == "scratch":
         return _scratch(canvas, scene, random)
     if defect == "blob":

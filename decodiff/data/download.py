@@ -26,9 +26,7 @@ def download(name: str, dataset: DataSet, folder: Path) -> Path:
         try:
             downloader = pooch.HTTPDownloader(progressbar=True, timeout=CONNECT_SECONDS)
             return Path(
-                pooch.retrieve(
-                    mirror, f"sha256:{dataset.sha256}", fname=Path(mirror).name, path=folder, downloader=downloader
-                )
+                pooch.retrieve(mirror, f"sha256:{dataset.sha256}", fname=Path(mirror).name, path=folder, downloader=downloader)
             )
         except requests.RequestException as error:
             problems.append(f"{mirror}: cannot be reached ({type(error).__name__})")

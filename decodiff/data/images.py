@@ -23,7 +23,9 @@ def open_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path}: {image.width}×{image.height} pixels, more than the {MAX_PIXELS:,} allowed; resize it")
+                raise InputError(
+                    f"{path}: {image.width}×{image.height} pixels, more than the {MAX_PIXELS:,} allowed; resize it"
+                )
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from decodiff.data.images import open_image
@@ -41,6 +42,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+POSITION = "position"
 PROBLEMS_SHOWN = 5
 
 
@@ -79,7 +81,9 @@ def _set_problems(entries: list[Entry], known: tuple[str, ...], root: Path) -> l
             problems.append(f"{root / category}: no training images for category {category!r}; at least one is needed")
         if "test" not in splits:
             problems.append(f"{root / category}: the test set of category {category!r} is empty; at least one image is needed")
-    problems += [f"{entry.image}: an anomalous image in the training set" for entry in entries if entry.split == "train" and entry.label]
+    problems += [
+        f"{entry.image}: an anomalous image in the training set" for entry in entries if entry.split == "train" and entry.label
+    ]
     return problems
 
 
@@ -126,6 +130,22 @@ def read_rows(path: Path) -> list[Row]:
         except ValueError as error:
             raise InputError(f"{path}: line {line} is not a line of a manifest ({error}); make it again") from error
         if row.split not in ("train", "test") or row.label not in (0, 1):
-            raise InputError(f"{path}: line {line} has split {row.split!r} and label {row.label}; expected train or test, 0 or 1")
+            raise InputError(
+                f"{path}: line {line} has split {row.split!r} and label {row.label}; expected train or test, 0 or 1"
+            )
         rows.append(row)
     return rows
+
+
+def write_positions(path: Path, chosen: Iterable[tuple[int, Row]]) -> None:
+    """Write some of the rows of a prepared split, each with its position in the split's arrays."""
+    write_csv(path, (POSITION, *COLUMNS), ({POSITION: position, **vars(row)} for position, row in chosen))
+
+
+def read_positions(path: Path) -> tuple[np.ndarray, list[Row]]:
+    """What `write_positions` wrote: positions int64 ``[N]`` and rows. Raises `InputError` when the file is damaged."""
+    try:
+        positions = np.array([int(values[POSITION]) for values in read_csv(path, (POSITION,))], dtype=np.int64)
+    except ValueError as error:
+        raise InputError(f"{path}: a position is not a number ({error}); correct the images again") from error
+    return positions, read_rows(path)

@@ -73,9 +73,7 @@ REGISTRY: dict[str, DataSet] = {
         homepage="https://github.com/amazon-science/spot-diff",
         mirrors=("https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",),
         sha256="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
-        categories=tuple(
-            "candle cashew fryum macaroni2 pcb2 pcb4 capsules chewinggum macaroni1 pcb1 pcb3 pipe_fryum".split()
-        ),
+        categories=tuple("candle cashew fryum macaroni2 pcb2 pcb4 capsules chewinggum macaroni1 pcb1 pcb3 pipe_fryum".split()),
     ),
     "mtd": DataSet(
         title="Magnetic Tile",

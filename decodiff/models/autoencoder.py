@@ -86,7 +86,9 @@ def load_autoencoder(path: str | Path, device: torch.device | str = "cpu") -> Au
     config = read_json(folder / "config.json") if folder.is_dir() else {"_class_name": "AutoencoderKL"}
     kind = CLASSES.get(config.get("_class_name", ""))
     if kind is None:
-        raise InputError(f"{folder / 'config.json'}: _class_name {config.get('_class_name')!r}, expected {' or '.join(CLASSES)}")
+        raise InputError(
+            f"{folder / 'config.json'}: _class_name {config.get('_class_name')!r}, expected {' or '.join(CLASSES)}"
+        )
     try:
         module = kind.from_pretrained(path, use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as error:

@@ -58,7 +58,9 @@ def _correction_panels(scheduler, steps: int, model, autoencoder, part: Part, la
     """Input, the estimate at each step, the map and, where the data set knows it, the defect-free twin."""
     estimates = []
     scheduler.set_timesteps(steps)
-    correct(model, latent[None], category, scheduler, lambda step, timestep, _, original: estimates.append((timestep, original)))
+    correct(
+        model, latent[None], category, scheduler, lambda step, timestep, _, original: estimates.append((timestep, original))
+    )
     shown = estimates if len(estimates) <= 3 else [estimates[0], estimates[len(estimates) // 2], estimates[-1]]
     panels = [("test image", part.inputs[position])]
     panels += [(f"$D(\\hat{{z}}_0)$\nat $t={t}$", to_uint8(autoencoder.decode(original))[0]) for t, original in shown]
@@ -98,9 +100,7 @@ def method(
     test_rows = read_rows(part.prepared / "test.csv")
     test_means = read_array(latents / "test_mean.npy", (len(test_rows), None, None, None))
     place = next(index for index, other in enumerate(test_rows) if other.image == row.image)
-    training = _training_panels(
-        scheduler, masking, model, network, torch.from_numpy(means[first, 0].copy()), category, seed
-    )
+    training = _training_panels(scheduler, masking, model, network, torch.from_numpy(means[first, 0].copy()), category, seed)
     correcting = _correction_panels(
         scheduler, correction.steps, model, network, part, torch.from_numpy(test_means[place].copy()), category, position
     )
@@ -110,6 +110,11 @@ def method(
             axes.set_visible(False)
         for axes, (title, image) in zip(line, panels):
             grey = {"cmap": "gray", "vmin": 0, "vmax": 1} if image.ndim == 2 else {}
-            show(axes, image, title, **({"cmap": MAP_COLOURS, "vmin": 0, "vmax": part.map_limit} if title == "anomaly map" else grey))
+            show(
+                axes,
+                image,
+                title,
+                **({"cmap": MAP_COLOURS, "vmin": 0, "vmax": part.map_limit} if title == "anomaly map" else grey),
+            )
         line[0].set_ylabel(heading, fontsize=8)
     save(figure, path)

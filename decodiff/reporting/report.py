@@ -43,11 +43,18 @@ def _table(path: Path) -> dict:
             if column in HEADINGS:
                 difference = row.get(DIFFERENCE + column, "")
                 suffix = f" ({100 * float(difference):+.1f})" if difference else ""
-                cells.append({"text": f"{100 * float(text):.1f}{suffix}" if text else "–", "sort": text or "-1", "number": True})
+                cells.append(
+                    {"text": f"{100 * float(text):.1f}{suffix}" if text else "–", "sort": text or "-1", "number": True}
+                )
             else:
                 cells.append({"text": text, "sort": text, "number": text.isdigit()})
         lines.append({"cells": cells, "note": row["note"], "measured": row.get("kind", MEASURED) == MEASURED})
-    return {"name": name, "caption": TABLES[name], "columns": [HEADINGS.get(column, column) for column in columns], "lines": lines}
+    return {
+        "name": name,
+        "caption": TABLES[name],
+        "columns": [HEADINGS.get(column, column) for column in columns],
+        "lines": lines,
+    }
 
 
 def _strip(part: Part, position: int) -> str:
@@ -120,4 +127,6 @@ def write_report(run: str, config: Path, tables: list[Path], figures: list[Path]
         thumbnail=THUMBNAIL_SIDE,
     )
     write_text(output, page)
-    log.info("report with %d tables, %d figures and %d images, %.1f MB", len(tables), len(figures), len(gallery), len(page) / 1e6)
+    log.info(
+        "report with %d tables, %d figures and %d images, %.1f MB", len(tables), len(figures), len(gallery), len(page) / 1e6
+    )

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from decodiff.data.manifest import Row
+from decodiff.data.manifest import Row, read_positions
 from decodiff.data.registry import REGISTRY
 from decodiff.data.views import cropped
 from decodiff.files import read_array
-from decodiff.stages.correct import read_images
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Part:
 
     @cached_property
     def _images(self) -> tuple[np.ndarray, list[Row]]:
-        return read_images(self.results)
+        return read_positions(self.results / "images.csv")
 
     @property
     def rows(self) -> list[Row]:

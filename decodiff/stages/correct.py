@@ -11,22 +11,14 @@ from tqdm import tqdm
 
 from decodiff.config import Correction, Diffusion
 from decodiff.correction import correct as correct_latent
-from decodiff.data.manifest import COLUMNS, Row, read_rows
+from decodiff.data.manifest import read_rows, write_positions
 from decodiff.devices import device
 from decodiff.errors import InputError
-from decodiff.files import read_array, read_csv, read_json, write_csv, writing_array
+from decodiff.files import read_array, read_json, writing_array
 from decodiff.models.unet import load_unet
 from decodiff.scheduler import DeviationScheduler
 
 log = logging.getLogger(__name__)
-
-IMAGE_COLUMNS = ("position", *COLUMNS)
-
-
-def read_images(folder: Path) -> tuple[np.ndarray, list[Row]]:
-    """The images a folder of results speaks of: their positions in the prepared test arrays, int64 ``[N]``, and rows."""
-    rows = read_rows(folder / "images.csv")
-    return np.array([int(row["position"]) for row in read_csv(folder / "images.csv", IMAGE_COLUMNS)], dtype=np.int64), rows
 
 
 def correct(
@@ -54,5 +46,5 @@ def correct(
             batch = torch.from_numpy(latent[[position for position, _ in part]]).to(device())
             category = torch.tensor([known.index(f"{name}/{row.category}") for _, row in part], device=device())
             corrected[start : start + len(part)] = correct_latent(model, batch, category, scheduler).cpu().numpy()
-    write_csv(output / "images.csv", IMAGE_COLUMNS, ({"position": position, **vars(row)} for position, row in chosen))
+    write_positions(output / "images.csv", chosen)
     log.info("%s: corrected %d images in %d steps", name, len(chosen), correction.steps)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from decodiff.config import Evaluation, Image
+from decodiff.data.manifest import read_positions
 from decodiff.data.views import cropped
 from decodiff.errors import InputError
 from decodiff.files import read_array, write_csv
 from decodiff.metrics import METRICS
 from decodiff.metrics import evaluate as evaluate_maps
-from decodiff.stages.correct import read_images
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def evaluate(
     Raises:
         InputError: the maps do not belong to the images, or hold NaN.
     """
-    positions, rows = read_images(results)
+    positions, rows = read_positions(results / "images.csv")
     maps = read_array(results / "anomaly_maps.npy", (len(rows), image.crop, image.crop))
     side = image.resize
     masks = read_array(prepared / f"test_masks_{evaluation.protocol}.npy", (None, side, side))

@@ -10,13 +10,13 @@ import torch
 from tqdm import tqdm
 
 from decodiff.config import Scoring
+from decodiff.data.manifest import read_positions
 from decodiff.data.views import to_uint8
 from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.files import read_array, write_csv, writing_array
 from decodiff.models.autoencoder import load_autoencoder
 from decodiff.scoring import ScoringSettings, anomaly_maps
-from decodiff.stages.correct import read_images
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, o
         InputError: files are damaged or do not belong together, or a map holds NaN.
     """
     network = load_autoencoder(autoencoder, device())
-    positions, rows = read_images(corrected)
+    positions, rows = read_positions(corrected / "images.csv")
     after = read_array(corrected / "corrected.npy", (len(rows), None, None, None))
     before = read_array(latents / "test_mean.npy", (None, *after.shape[1:]))
     settings = ScoringSettings(**scoring.model_dump(exclude={"fusion", "batch_size"}))
@@ -59,7 +59,13 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, o
         output / "scores.csv",
         SCORE_COLUMNS,
         (
-            {"image": row.image, "category": row.category, "label": row.label, "defect": row.defect, "image_score": f"{value:.6f}"}
+            {
+                "image": row.image,
+                "category": row.category,
+                "label": row.label,
+                "defect": row.defect,
+                "image_score": f"{value:.6f}",
+            }
             for row, value in zip(rows, scores)
         ),
     )

@@ -57,9 +57,7 @@ class Latents:
             views = [View(**view) for view in read_json(item.latents / "views.json")]
             augmentation = item.data.augmentation
             self.probabilities.append(
-                torch.from_numpy(
-                    view_probabilities(views, augmentation.shift_probability, augmentation.half_turn_probability)
-                )
+                torch.from_numpy(view_probabilities(views, augmentation.shift_probability, augmentation.half_turn_probability))
             )
             self._add(position, item, rows)
         if len({mean.shape[2:] for mean in self.means}) != 1:
@@ -195,9 +193,7 @@ class _Run:
         progress.set_postfix(loss=f"{np.mean(losses):.4f}", refresh=False)
 
 
-def train(
-    sets: list[TrainingSet], diffusion: Diffusion, masking: Masking, training: Training, seed: int, output: Path
-) -> None:
+def train(sets: list[TrainingSet], diffusion: Diffusion, masking: Masking, training: Training, seed: int, output: Path) -> None:
     """Train one network and write it to ``output``: the network in diffusers' format, ``training.json``, ``log.csv``.
 
     An interrupted training leaves its state beside ``output`` and goes on from there when it is started again.
@@ -235,4 +231,3 @@ def train(
         write_csv(temporary / "log.csv", LOG_COLUMNS, run.history)
     state_path.unlink(missing_ok=True)
     log.info("%d images of %d categories, final loss %s", len(latents), len(latents.categories), run.history[-1]["loss"])
-

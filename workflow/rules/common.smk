@@ -72,5 +72,8 @@ rule config:
         f"{LOGS}/config.log",
     benchmark:
         f"{LOGS}/config.tsv"
+    resources:
+        mem_mb=500,
+        runtime=5,
     shell:
         "decodiff config --settings {params.settings:q} --output {output:q} --log {log:q}"
