@@ -71,7 +71,7 @@ def fetch(config: ConfigFile, dataset: Dataset, output: Output, log: LogFile = N
     _begin(log)
     from decodiff.stages.fetch import fetch as stage
 
-    stage(dataset, manifest=output, settings=load(config).sections("fetch", dataset)["data"])
+    stage(dataset, manifest=output, **load(config).sections("fetch", dataset))
 
 
 @app.command()
@@ -91,8 +91,10 @@ def prepare(
 @app.command()
 def autoencoder(
     config: ConfigFile,
-    prepared: Annotated[list[Path], typer.Option(help="Folder of a prepared data set to train on; may be repeated.")],
     output: Output,
+    prepared: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a prepared data set to train on; may be repeated.")
+    ] = None,
     log: LogFile = None,
     threads: Threads = None,
 ) -> None:
@@ -101,7 +103,7 @@ def autoencoder(
     from decodiff.stages.autoencoder import autoencoder as stage
 
     sections = load(config).sections("autoencoder")
-    stage(sections["autoencoder"], sections["image"], sections["seed"], prepared, output)
+    stage(sections["autoencoder"], sections["image"], sections["seed"], prepared or [], output)
 
 
 @app.command()
@@ -243,7 +245,7 @@ def figure(
         chosen = {key: sections[key] for key in ("diffusion", "masking", "correction", "seed")}
         method(part, latents, unet, autoencoder, path=output, **chosen)
     else:
-        {"F3": figures.qualitative_grid, "F6": figures.curves}[name](part, output)
+        figures.draw(name, part, output)
 
 
 @app.command()
@@ -271,7 +273,7 @@ def report(
 
 
 def run() -> None:
-    """Entry point: a user's mistake is one line and status 1, an interruption status 130."""
+    """Entry point: a user's mistake is one line and status 1."""
     # diffusers sets its own level when it is imported; it would warn of keys in a configuration that are ours
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
@@ -279,6 +281,3 @@ def run() -> None:
     except InputError as error:
         logging.getLogger("decodiff").error("error: %s", error)
         sys.exit(1)
-    except KeyboardInterrupt:
-        logging.getLogger("decodiff").error("interrupted; the same command goes on from what is done")
-        sys.exit(130)

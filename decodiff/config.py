@@ -20,6 +20,8 @@ from decodiff.timesteps import strided_timesteps
 
 RECIPES = Path("config/recipes")
 HUB_DOWNSAMPLING = 8
+# folders beside those of the scopes
+RESERVED = ("autoencoder", "latents", "tables", "figures")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Positive = Annotated[int, Field(gt=0)]
@@ -95,7 +97,7 @@ class TrainedAutoencoder(Section):
 
     source: Literal["train"]
     channels: Positive = 24
-    downsampling: Literal[2, 4, 8, 16] = 4
+    downsampling: Positive = 4
     blocks: Positive = 1
     latent_channels: Positive = 4
     posterior_std: Annotated[float, Field(ge=0)] = 0.05
@@ -108,6 +110,8 @@ class TrainedAutoencoder(Section):
 
     @model_validator(mode="after")
     def _crop_fits(self) -> TrainedAutoencoder:
+        if self.downsampling not in (2, 4, 8, 16):
+            raise ValueError(f"downsampling {self.downsampling} is not one of 2, 4, 8, 16")
         if self.crop % self.downsampling:
             raise ValueError(f"crop {self.crop} is not a multiple of downsampling {self.downsampling}")
         return self
@@ -140,8 +144,7 @@ class Training(Section):
     """Optimisation of the deviation network.
 
     The learning rate rises linearly over ``warmup_epochs`` and then follows a cosine over ``epochs · cosine_stretch``
-    epochs, of which ``epochs`` are trained. ``clip_gradient_norm`` of null clips nothing. The state to resume from is
-    written every ``checkpoint_minutes``.
+    epochs, of which ``epochs`` are trained. ``clip_gradient_norm`` of null clips nothing.
     """
 
     unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_demo"]
@@ -154,7 +157,12 @@ class Training(Section):
     cosine_stretch: Annotated[float, Field(ge=1)] = 1.5
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Training:
+        if self.warmup_epochs >= self.epochs * self.cosine_stretch:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves nothing of {self.epochs} epochs")
+        return self
 
 
 class Correction(Section):
@@ -178,12 +186,12 @@ class Evaluation(Section):
     protocol: Literal["standard", "reference"] = "standard"
 
 
-# What each stage may read. `data` stands for the settings of the one data set the job works on.
+# What each stage may read, by dotted keys. `data` stands for the settings of the one data set the job works on.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
-    "fetch": ("data",),
-    "prepare": ("image",),
+    "fetch": ("data.source",),
+    "prepare": ("image.resize",),
     "autoencoder": ("autoencoder", "image", "seed"),
-    "encode": ("data", "image"),
+    "encode": ("data.augmentation", "image"),
     "train": ("diffusion", "masking", "training"),
     "correct": ("diffusion", "correction"),
     "score": ("scoring",),
@@ -200,7 +208,7 @@ class Config(Section):
     Attributes:
         run: name of the run; its models and results go to ``models/<run>`` and ``results/<run>``.
         recipe: name of a file in ``config/recipes`` whose settings hold where this configuration names none.
-        seed: seed of the autoencoder and of the data set splits; ``seeds``: one model is trained for each.
+        seed: seed of the autoencoder and of drawn examples; ``seeds``: one model is trained for each.
         data: the data sets by name.
         scopes: which data sets or single categories share one model: a list of ``dataset`` or ``dataset/category``.
     """
@@ -208,7 +216,7 @@ class Config(Section):
     run: Name
     recipe: Name | None = None
     seed: int = 0
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
     data: dict[Name, Data]
     scopes: dict[Name, tuple[str, ...]]
     image: Image
@@ -227,6 +235,8 @@ class Config(Section):
             strided_timesteps(self.diffusion.num_train_timesteps, self.correction.steps)
         except ValueError as error:
             problems.append(f"correction.steps: {error}")
+        if len(set(self.seeds)) != len(self.seeds):
+            problems.append("seeds: each must be named once")
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -242,10 +252,14 @@ class Config(Section):
                 dataset, _, category = member.partition("/")
                 if dataset not in self.data:
                     problems.append(f"scopes.{scope}: {dataset!r} is not under data")
-                elif category and dataset in REGISTRY and category not in REGISTRY[dataset].categories:
+                elif category and dataset in REGISTRY and category not in (REGISTRY[dataset].categories or (category,)):
                     problems.append(f"scopes.{scope}: {dataset} has no category {category!r}")
+                elif category and dataset in members:
+                    problems.append(f"scopes.{scope}: {member!r} is already part of {dataset!r}")
             if len(set(members)) != len(members) or not members:
                 problems.append(f"scopes.{scope}: must name each member once, and at least one")
+            if scope in RESERVED:
+                problems.append(f"scopes.{scope}: this name is taken by a folder of results; choose another")
         return problems
 
     def _size_problems(self) -> list[str]:
@@ -256,7 +270,7 @@ class Config(Section):
         for name, data in self.data.items():
             if data.augmentation.max_shift > margin:
                 problems.append(
-                    f"data.{name}.augmentation.max_shift: {data.augmentation.max_shift} needs that much margin around the crop, "
+                    f"data.{name}.augmentation.max_shift: {data.augmentation.max_shift} needs that margin around the crop, "
                     f"there are {margin} pixels"
                 )
         # one on the hub with other cells is refused when it is loaded
@@ -277,14 +291,29 @@ class Config(Section):
         return problems
 
     def sections(self, stage: str, dataset: str | None = None) -> dict[str, Any]:
-        """The settings a stage may read, by section; ``data`` is that of ``dataset`` alone."""
-        chosen = {name: getattr(self, name) for name in STAGE_SECTIONS[stage]}
-        if "data" in chosen:
-            chosen["data"] = self.data[dataset]
+        """The settings a stage may read, by the last part of their key; ``data`` is that of ``dataset`` alone.
+
+        Raises:
+            InputError: the data set is not one of the configuration's.
+        """
+        if dataset is not None and dataset not in self.data:
+            raise InputError(f"data.{dataset}: not in the configuration; choose one of {', '.join(self.data)}")
+        chosen = {}
+        for key in STAGE_SECTIONS[stage]:
+            value: Any = self
+            for part in key.split("."):
+                value = value.data[dataset] if part == "data" else getattr(value, part)
+            chosen[part] = value
         return chosen
 
     def members(self, scope: str) -> dict[str, tuple[str, ...]]:
-        """Data sets of a scope, each with its categories in the registry's order; empty stands for all it turns out to hold."""
+        """Data sets of a scope, each with its categories; empty stands for all that its folder turns out to hold.
+
+        Raises:
+            InputError: the scope is not one of the configuration's.
+        """
+        if scope not in self.scopes:
+            raise InputError(f"scopes.{scope}: not in the configuration; choose one of {', '.join(self.scopes)}")
         chosen: dict[str, list[str]] = {}
         for member in self.scopes[scope]:
             dataset, _, category = member.partition("/")

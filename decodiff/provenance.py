@@ -12,11 +12,12 @@ PACKAGES = ("torch", "diffusers", "numpy", "scipy", "scikit-image", "snakemake")
 
 
 def commit() -> str:
-    """The checkout's commit, with ``+`` when files differ from it; empty outside a checkout."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"], capture_output=True, text=True, check=False
-    )
-    return described.stdout.strip()
+    """The checkout's commit, with ``+`` when files differ from it; empty outside a checkout or without git."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git here
+        return ""
 
 
 def environment() -> dict[str, str]:

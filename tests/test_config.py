@@ -56,7 +56,13 @@ def test_every_configuration_is_valid_and_survives_being_written_down(name):
         ({"data": {"imagenet": {}}, "scopes": {"all": ["imagenet"]}}, "data.imagenet: no such data set; choose one of demo"),
         ({"scopes": {"all": ["visa"]}}, "scopes.all: 'visa' is not under data"),
         ({"scopes": {"all": ["demo/bolt"]}}, "scopes.all: demo has no category 'bolt'"),
-        ({"data__demo__augmentation": {"max_shift": 2}}, "max_shift: 2 needs that much margin"),
+        ({"scopes": {"all": ["demo", "demo/ring"]}}, "scopes.all: 'demo/ring' is already part of 'demo'"),
+        ({"scopes": {"tables": ["demo"]}}, "scopes.tables: this name is taken"),
+        ({"seeds": []}, "seeds: .*at least 1"),
+        ({"seeds": [0, 0]}, "seeds: each must be named once"),
+        ({"training__warmup_epochs": 56}, "training: warmup_epochs 56 leaves nothing of 56 epochs"),
+        ({"autoencoder__downsampling": 3}, "autoencoder: downsampling 3 is not one of 2, 4, 8, 16"),
+        ({"data__demo__augmentation": {"max_shift": 2}}, "max_shift: 2 needs that margin"),
         ({"run": "../../elsewhere"}, "run: .*match pattern"),
         ({"recipe": "secret"}, "recipe: no recipe 'secret' in config/recipes; choose one of released"),
     ],
@@ -98,7 +104,7 @@ def test_a_configuration_overrides_its_recipe_key_by_key():
 
 def test_a_stage_reads_only_the_data_set_it_works_on():
     config = load(ROOT / "config/config.yaml")
-    assert config.sections("encode", "visa")["data"] == config.data["visa"]
+    assert config.sections("encode", "visa")["augmentation"] == config.data["visa"].augmentation
     assert "training" not in config.sections("score")
 
 

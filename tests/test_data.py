@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from decodiff.config import Data
-from decodiff.config import Image as ImageSettings
 from decodiff.data.download import download, unpack
 from decodiff.data.images import read_mask, read_rgb
 from decodiff.data.layouts import read_layout
@@ -45,7 +43,7 @@ def make_mvtec(root, category="bolt"):
 
 def fetch_folder(tmp_path, root):
     manifest = tmp_path / "out" / "manifest.csv"
-    fetch("folder", Data(source=str(root)), manifest)
+    fetch("folder", str(root), manifest)
     return manifest
 
 
@@ -65,7 +63,7 @@ def test_mvtec_layout_to_manifest_to_arrays(tmp_path):
     ]
     assert (rows[0].width, rows[0].height) == (10, 8)
     assert rows[0].sha256 == sha256((manifest.parent / rows[0].image).read_bytes()).hexdigest()
-    prepare(manifest, ImageSettings(resize=16, crop=16), tmp_path / "prepared")
+    prepare(manifest, 16, tmp_path / "prepared")
     images = np.load(tmp_path / "prepared" / "test_images.npy")
     masks = np.load(tmp_path / "prepared" / "test_masks_standard.npy")
     assert images.shape == (3, 16, 16, 3) and images[0].mean() == 10
@@ -180,14 +178,14 @@ def test_an_image_that_vanished_after_the_manifest_is_named(tmp_path):
     manifest = fetch_folder(tmp_path, root)
     (root / "bolt/train/good/001.png").unlink()
     with pytest.raises(InputError, match="train/good/001.png: no such image"):
-        prepare(manifest, ImageSettings(resize=8, crop=8), tmp_path / "prepared")
+        prepare(manifest, 8, tmp_path / "prepared")
     assert not (tmp_path / "prepared" / "train_images.npy").exists()
 
 
 @pytest.mark.parametrize(("source", "expected"), [(None, "not set"), ("nowhere", "no folder or archive nowhere")])
 def test_a_data_set_that_must_be_got_by_hand_says_where(tmp_path, source, expected):
     with pytest.raises(InputError, match=f"data.mtd.source: {expected}.*github.com/abin24"):
-        fetch("mtd", Data(source=source), tmp_path / "manifest.csv")
+        fetch("mtd", source, tmp_path / "manifest.csv")
 
 
 @pytest.mark.parametrize(
@@ -288,14 +286,14 @@ def served_data_set(tmp_path, server, **changes):
 def test_a_data_set_is_downloaded_from_the_second_mirror_when_the_first_is_gone(tmp_path, server, monkeypatch):
     monkeypatch.setitem(REGISTRY, "bolts", served_data_set(tmp_path, server))
     manifest = tmp_path / "data" / "bolts" / "manifest.csv"
-    fetch("bolts", Data(), manifest)
+    fetch("bolts", None, manifest)
     assert len(read_rows(manifest)) == 5
 
 
 def test_a_wrong_checksum_is_refused_and_nothing_is_unpacked(tmp_path, server, monkeypatch):
     monkeypatch.setitem(REGISTRY, "bolts", served_data_set(tmp_path, server, sha256="0" * 64))
     with pytest.raises(InputError, match="bolts.tar.gz: served another file than expected.*data.bolts.source"):
-        fetch("bolts", Data(), tmp_path / "data" / "manifest.csv")
+        fetch("bolts", None, tmp_path / "data" / "manifest.csv")
     assert not (tmp_path / "data" / "images").exists()
 
 

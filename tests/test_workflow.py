@@ -179,10 +179,8 @@ def test_a_damaged_image_stops_its_own_data_set_and_the_rest_stays(finished, tmp
     shutil.copytree(images / "ring", mine / "ring")
     path = mine / "ring/test/blob/003.png"
     path.write_bytes(path.read_bytes()[:60])
-    config = write_config(
-        tmp_path, data={"demo": {}, "folder": {"source": str(mine)}}, scopes={"all": ["demo"], "rings": ["demo/ring"], "mine": ["folder"]},
-        autoencoder=yaml.safe_load((ROOT / "tests/toy.yaml").read_text())["autoencoder"],
-    )  # fmt: skip
+    data = {"demo": {}, "folder": {"source": str(mine)}}
+    config = write_config(tmp_path, data=data, scopes={"all": ["demo"], "mine": ["folder"]})
     output = snakemake(finished, "data/folder/manifest.csv", "--configfile", config, check=False)
     lines = {line for line in output.splitlines() if line.startswith("error: ")}
     assert len(lines) == 1 and "ring/test/blob/003.png: not a whole image" in lines.pop()

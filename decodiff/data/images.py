@@ -9,8 +9,10 @@ from PIL import Image, ImageOps
 
 from decodiff.errors import InputError
 
-# a picture of more pixels than this is refused as a decompression bomb (Pillow's own limit only warns)
+# a picture of more pixels than this is refused as a decompression bomb, before it is decoded; in place of Pillow's own limit,
+# which only warns
 MAX_PIXELS = 200_000_000
+Image.MAX_IMAGE_PIXELS = None
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
 
@@ -30,7 +32,7 @@ def open_image(path: Path) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such image; restore it or remove it from the data set") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: not a whole image ({error}); replace the file") from error
 
 

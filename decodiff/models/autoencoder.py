@@ -42,7 +42,7 @@ class Autoencoder:
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the scaled posterior, both float32 ``[B,C,h,w]``, of images ``[B,3,H,W]`` in [-1, 1]."""
+        """Mean and standard deviation of the scaled posterior, float32 ``[B,C,h,w]``, of images ``[B,3,H,W]`` in [-1, 1]."""
         encoded = self.module.encode(images.to(self.device))
         if isinstance(self.module, AutoencoderTiny):
             mean = encoded.latents * self.scaling_factor
@@ -93,7 +93,7 @@ def load_autoencoder(path: str | Path, device: torch.device | str = "cpu") -> Au
         module = kind.from_pretrained(path, use_safetensors=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{path}: cannot load an autoencoder ({' '.join(str(error).split())[:200]}); give the id of one on the hub that can "
-            "be reached, or a local folder with config.json and safetensors"
+            f"{path}: cannot load an autoencoder ({' '.join(str(error).split())[:200]}); give the id of one on the hub that "
+            "can be reached, or a local folder with config.json and safetensors"
         ) from error
     return Autoencoder(module.to(device), posterior_std=float(config.get("posterior_std", 0.0)))

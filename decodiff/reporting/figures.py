@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot
 
+from decodiff.errors import InputError
 from decodiff.metrics import MAX_FPR, curve, region_weights
 from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, outlined, save, show, use_style
+from decodiff.reporting.names import FIGURES
 from decodiff.reporting.sources import Part
 
 CURVE_POINTS = 2000
@@ -53,6 +55,14 @@ def qualitative_grid(part: Part, path: Path) -> None:
     save(figure, path)
 
 
+def draw(name: str, part: Part, path: Path) -> None:
+    """Draw the figure of that name. Raises `InputError` for a name there is not."""
+    drawers = {"F3": qualitative_grid, "F6": curves}
+    if name not in drawers:
+        raise InputError(f"no figure {name!r}; choose one of {', '.join(FIGURES)}")
+    drawers[name](part, path)
+
+
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most about `CURVE_POINTS` points, so that the vector file stays small."""
     kept = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).astype(int))
@@ -60,7 +70,7 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distributions(axes, part: Part) -> None:
-    for row, (category, positions) in enumerate(part.by_category().items()):
+    for row, positions in enumerate(part.by_category().values()):
         for label, colour, marker, offset in ((False, NORMAL_COLOUR, "o", 0.16), (True, ANOMALOUS_COLOUR, "^", -0.16)):
             scores = part.scores[positions[part.labels[positions] == label]]
             # a fixed pattern of heights instead of random jitter

@@ -85,7 +85,10 @@ def method(
     seed: int,
     path: Path,
 ) -> None:
-    """Draw F2 from the first training image of the first category and its anomalous test image of median score (the first image if none)."""
+    """Draw F2 from a category's first training image and its anomalous test image of median score.
+
+    The category is the first that has anomalous test images; without any, the first test image is drawn.
+    """
     use_style()
     model, known = load_unet(unet), read_json(unet / "training.json")["categories"]
     network = load_autoencoder(autoencoder)

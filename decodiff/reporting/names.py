@@ -11,5 +11,5 @@ TABLES = {
 FIGURES = {
     "F2": "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
     "F3": "Input, correction, ground truth and anomaly map: per category the anomalous images of median and of lowest score.",
-    "F6": "Image scores of normal and anomalous images, precision over recall and overlap (PRO) over false-positive rate of pixels.",
+    "F6": "Image scores; for pixels, precision over recall and region overlap (PRO) over the false-positive rate.",
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from decodiff.data.registry import REGISTRY
+from decodiff.errors import InputError
 from decodiff.files import read_csv, write_csv, write_text
 from decodiff.metrics import METRICS
 from decodiff.reporting.names import TABLES
@@ -27,6 +28,7 @@ HEADINGS = {
 MEASURED, PUBLISHED = "measured", "published"
 DIFFERENCE = "difference_"
 EMPTY = "–"
+NOT_COMPARABLE = "so not to be compared"
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,18 @@ def _comparison(rows: list[dict[str, str]]) -> Table:
             if row["dataset"] == dataset and row["category"] == MEAN:
                 seeds = f", mean of {row['seed']} seeds" if row["seed"] != "1" else ""
                 keys = {"dataset": title, "method": f"DeCo-Diff (this run, {row['scope']}{seeds})", "kind": MEASURED}
-                # the released weights' numbers, where there are any: the recipe that can be checked
-                reference = own[-1].values if own else {}
-                origin = f"; difference to {own[-1].variant}" if own else ""
-                note = f"protocol {row['protocol']}{origin}" + (f"; {row['note']}" if row["note"] else "")
+                measured = {
+                    other["category"] for other in rows if other["scope"] == row["scope"] and other["dataset"] == dataset
+                }
+                missing = set(REGISTRY[dataset].categories) - measured
+                notes = [f"protocol {row['protocol']}", row["note"]]
+                if missing:
+                    notes.append(f"without {', '.join(sorted(missing))}, {NOT_COMPARABLE}")
+                elif own:
+                    # the released weights' numbers: those of the recipe that can be checked
+                    notes.append(f"difference to {own[-1].variant}, measured under the protocol reference")
+                reference = own[-1].values if own and not missing else {}
+                note = "; ".join(filter(None, notes))
                 lines.append(Line(keys, _values(row, METRICS), reference, note))
     return Table("T1", ("dataset", "method", "kind"), METRICS, lines, ranked=True)
 
@@ -186,7 +196,7 @@ def to_markdown(table: Table) -> str:
     shown = [
         f"{line.keys.get('category') or line.keys['method']}: {line.note}"
         for line in table.lines
-        if len(line.values) < len(table.metrics) or line.reference
+        if len(line.values) < len(table.metrics) or line.reference or NOT_COMPARABLE in line.note
     ]
     return "\n".join([*lines, *(["", *(f"- {note}" for note in shown)] if shown else [])]) + "\n"
 
@@ -231,6 +241,8 @@ def to_latex(table: Table) -> str:
 
 def write_table(name: str, metrics: list[Path], output: Path) -> None:
     """Write a table as ``output`` (CSV, fractions with four decimals) and beside it as ``.md`` and ``.tex``."""
+    if name not in TABLES:
+        raise InputError(f"no table {name!r}; choose one of {', '.join(TABLES)}")
     table = build_table(name, metrics)
     _csv(table, output)
     write_text(output.with_suffix(".md"), to_markdown(table))

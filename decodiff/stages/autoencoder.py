@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -85,8 +87,9 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     random, noise = numpy_generator(seed, "autoencoder crops"), torch_generator(seed, "autoencoder noise")
     normal = round(settings.normal_fraction * settings.batch_size)
+    inputs = [settings.model_dump(), seed, [zlib.crc32(np.ascontiguousarray(source)) for source in sources]]
     first = 0
-    if state := load_state(state_path):
+    if (state := load_state(state_path)) and state["inputs"] == inputs:
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
@@ -120,6 +123,7 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
             save_state(
                 state_path,
                 {
+                    "inputs": inputs,
                     "module": module.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(),
@@ -146,13 +150,20 @@ def autoencoder(
         output: folder to write.
 
     Raises:
-        InputError: a pretrained one cannot be loaded, or its cells do not divide the image.
+        InputError: a pretrained one cannot be loaded, or is not what the configuration was checked for.
     """
     if isinstance(settings, PretrainedAutoencoder):
         result = load_autoencoder(settings.path)
+        if not isinstance(result.module, AutoencoderKL):
+            raise InputError(
+                f"autoencoder.path: {settings.path} holds no AutoencoderKL; give one, or set autoencoder.source to train"
+            )
         cell = 2 ** (len(result.module.config.down_block_types) - 1)
-        if image.crop % cell:
-            raise InputError(f"image.crop: {image.crop} is not a multiple of the {cell} pixels a cell of {settings.path}")
+        if cell != settings.downsampling:
+            raise InputError(
+                f"autoencoder.path: {settings.path} has {cell} pixels a cell, expected {settings.downsampling}; "
+                "download it and give the path of the folder"
+            )
         save_autoencoder(result, output)
         return
     side = image.resize

@@ -32,7 +32,10 @@ def correct(
     Raises:
         InputError: the network knows no category of this data set, or files are damaged.
     """
-    model, known = load_unet(unet, device()), read_json(unet / "training.json")["categories"]
+    model, record = load_unet(unet, device()), read_json(unet / "training.json")
+    if record["diffusion"] != diffusion.model_dump():
+        raise InputError(f"{unet / 'training.json'}: trained with diffusion {record['diffusion']}, the configuration differs")
+    known = record["categories"]
     rows = read_rows(prepared / "test.csv")
     chosen = [(position, row) for position, row in enumerate(rows) if f"{name}/{row.category}" in known]
     if not chosen:

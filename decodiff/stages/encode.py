@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from decodiff.config import Data, Image
+from decodiff.config import Augmentation, Image
 from decodiff.data.views import cropped, to_tensor, views
 from decodiff.devices import device
 from decodiff.files import read_array, write_json, writing_array
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 32
 
 
-def encode(prepared: Path, autoencoder: Path, data: Data, image: Image, output: Path) -> None:
+def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image: Image, output: Path) -> None:
     """Write a data set's scaled latents, float32, in the order of ``<split>.csv``.
 
     ``train_mean.npy`` and ``train_std.npy`` ``[N,V,C,h,w]`` for the V views of the augmentation, ``test_mean.npy``
@@ -29,7 +29,7 @@ def encode(prepared: Path, autoencoder: Path, data: Data, image: Image, output: 
     side = image.resize
     train = read_array(prepared / "train_images.npy", (None, side, side, 3))
     test = read_array(prepared / "test_images.npy", (None, side, side, 3))
-    chosen = views(data.augmentation.max_shift, data.augmentation.half_turn_probability > 0)
+    chosen = views(augmentation.max_shift, augmentation.half_turn_probability > 0)
     example, _ = network.encode(to_tensor(cropped(train[:1], image.crop)))
     shape = tuple(example.shape[1:])
     with (

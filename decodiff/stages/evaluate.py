@@ -24,11 +24,16 @@ METRIC_COLUMNS = ("dataset", "scope", "seed", "protocol", "category", "images", 
 
 def _note(labels: np.ndarray, with_masks: bool, masks: np.ndarray) -> str:
     """Why some metrics are missing, if they are."""
-    if not labels.any() or labels.all():
-        return f"no {'anomalous' if not labels.any() else 'normal'} test image: no metric can be computed"
+    reasons = []
+    if not labels.any():
+        return "no anomalous test image, so no metric"
+    if labels.all():
+        reasons.append("no normal test image, so no image metrics")
     if not with_masks:
-        return "no masks: pixel metrics cannot be computed"
-    return "" if masks.any() else "no anomalous pixel inside the crop: pixel metrics cannot be computed"
+        reasons.append("not every anomalous image has a mask, so no pixel metrics")
+    elif not masks.any():
+        reasons.append("no anomalous pixel inside the crop, so no pixel metrics")
+    return "; ".join(reasons)
 
 
 def _cells(values: dict[str, float]) -> dict[str, str]:

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from decodiff.config import Data
 from decodiff.data import demo
 from decodiff.data.download import download, unpack
 from decodiff.data.layouts import read_layout
@@ -38,17 +37,16 @@ def write_demo(folder: Path) -> None:
                     Image.fromarray(mask).save(masks / f"{index:03d}_mask.png")
 
 
-def _obtain(name: str, settings: Data, folder: Path) -> Path:
+def _obtain(name: str, source: str | None, folder: Path) -> Path:
     """The folder of the data set's images, made or found."""
     dataset = REGISTRY[name]
-    if settings.source is not None:
-        source = Path(settings.source)
-        if source.is_file():
-            unpack(source, folder / "images")
+    if source is not None:
+        if Path(source).is_file():
+            unpack(Path(source), folder / "images")
             return folder / "images" / dataset.root
-        if not source.is_dir():
+        if not Path(source).is_dir():
             raise InputError(f"data.{name}.source: no folder or archive {source}; get it from {dataset.homepage}")
-        return source
+        return Path(source)
     if dataset.origin == "manual":
         raise InputError(
             f"data.{name}.source: not set, and {dataset.title} cannot be downloaded; get it from {dataset.homepage} "
@@ -62,14 +60,19 @@ def _obtain(name: str, settings: Data, folder: Path) -> Path:
     return folder / "images" / dataset.root
 
 
-def fetch(name: str, settings: Data, manifest: Path) -> None:
-    """Make the manifest of data set ``name``, and its images where they are not there already.
+def fetch(name: str, source: str | None, manifest: Path) -> None:
+    """Bring data set ``name`` here and make its manifest.
+
+    Args:
+        name: key of the registry.
+        source: a folder or archive the user already has; a folder is read where it is.
+        manifest: the CSV to write; what is generated, downloaded or unpacked goes beside it.
 
     Raises:
         InputError: the data set cannot be had, or its files are not as they must be.
     """
     dataset = REGISTRY[name]
-    root = _obtain(name, settings, manifest.parent)
+    root = _obtain(name, source, manifest.parent)
     rows = make_manifest(read_layout(dataset.layout, root, dataset.categories), dataset.categories, root, manifest)
     train = sum(row.split == "train" for row in rows)
     anomalous = sum(row.label for row in rows)

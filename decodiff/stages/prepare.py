@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from decodiff.config import Image as ImageSettings
 from decodiff.data.images import read_mask, read_rgb
 from decodiff.data.manifest import Row, read_rows, write_rows
 from decodiff.files import writing_array
@@ -34,26 +33,25 @@ def _masks(rows: list[Row], root: Path, side: int, protocol: str, path: Path) ->
                 array[position] = resized_mask(read_mask(root / row.mask), side, protocol)
 
 
-def prepare(manifest: Path, image: ImageSettings, output: Path) -> None:
+def prepare(manifest: Path, resize: int, output: Path) -> None:
     """Write the arrays of a data set.
 
     ``<split>_images.npy`` uint8 ``[N,S,S,3]`` and ``<split>.csv`` (rows of the manifest in the array's order) for both splits,
-    and ``test_masks_<protocol>.npy`` uint8 ``[N,S,S]`` for both protocols; S is ``image.resize``.
+    and ``test_masks_<protocol>.npy`` uint8 ``[N,S,S]`` for both protocols; S is ``resize``.
 
     Raises:
         InputError: a file of the manifest cannot be read any more.
     """
     rows = read_rows(manifest)
-    side = image.resize
     for split in ("train", "test"):
         chosen = [row for row in rows if row.split == split]
-        with writing_array(output / f"{split}_images.npy", (len(chosen), side, side, 3), np.uint8) as array:
+        with writing_array(output / f"{split}_images.npy", (len(chosen), resize, resize, 3), np.uint8) as array:
             for position, row in enumerate(tqdm(chosen, desc=f"resize {split}", unit="image")):
                 array[position] = np.asarray(
-                    read_rgb(manifest.parent / row.image).resize((side, side), Image.Resampling.BILINEAR)
+                    read_rgb(manifest.parent / row.image).resize((resize, resize), Image.Resampling.BILINEAR)
                 )
         if split == "test":
             for protocol in ("standard", "reference"):
-                _masks(chosen, manifest.parent, side, protocol, output / f"test_masks_{protocol}.npy")
+                _masks(chosen, manifest.parent, resize, protocol, output / f"test_masks_{protocol}.npy")
         write_rows(output / f"{split}.csv", chosen)
-        log.info("%s: %d images of %d×%d pixels", split, len(chosen), side, side)
+        log.info("%s: %d images of %d×%d pixels", split, len(chosen), resize, resize)

@@ -28,6 +28,8 @@ from decodiff.seeds import derived_seed, torch_generator
 
 log = logging.getLogger(__name__)
 
+# seconds of work that an interruption may cost
+SECONDS_PER_CHECKPOINT = 600
 LOG_COLUMNS = ("epoch", "loss", "learning_rate")
 
 
@@ -90,6 +92,12 @@ class Latents:
             categories.append(category)
         mean, std = torch.from_numpy(np.stack(means)), torch.from_numpy(np.stack(stds))
         return mean + std * torch.randn(mean.shape, generator=generator), torch.tensor(categories)
+
+
+def _fingerprint(item: TrainingSet) -> list:
+    """What tells one data set's latents and their use from another's, cheaply: size and time of the file, augmentation."""
+    status = (item.latents / "train_mean.npy").stat()
+    return [item.name, status.st_size, status.st_mtime_ns, item.data.augmentation.model_dump()]
 
 
 def learning_rate_factor(epoch: float, settings: Training) -> float:
@@ -212,8 +220,11 @@ def train(sets: list[TrainingSet], diffusion: Diffusion, masking: Masking, train
         "training": training.model_dump(),
         "seed": seed,
     }
+    # what a state must have been trained on to be resumed
+    inputs = {**settings, "data": [_fingerprint(item) for item in sets]}
+    made_with = environment()
     state_path = output.with_name(f"{output.name}-state.pt")
-    if (state := load_state(state_path)) and state.pop("settings") == settings:
+    if (state := load_state(state_path)) and state.pop("inputs") == inputs:
         run.restore(state)
         log.info("resumed after epoch %d", run.epoch)
     steps = math.ceil(len(latents) / training.batch_size)
@@ -221,13 +232,13 @@ def train(sets: list[TrainingSet], diffusion: Diffusion, masking: Masking, train
     saved = time.monotonic()
     while run.epoch < training.epochs:
         run.train_epoch(progress)
-        if time.monotonic() - saved > 60 * training.checkpoint_minutes and run.epoch < training.epochs:
-            save_state(state_path, {**run.state(), "settings": settings})
+        if time.monotonic() - saved > SECONDS_PER_CHECKPOINT and run.epoch < training.epochs:
+            save_state(state_path, {**run.state(), "inputs": inputs})
             saved = time.monotonic()
     progress.close()
     with replacing(output) as temporary:
         run.model.save_pretrained(temporary)
-        write_json(temporary / "training.json", {**settings, "environment": environment()})
+        write_json(temporary / "training.json", {**settings, "environment": made_with})
         write_csv(temporary / "log.csv", LOG_COLUMNS, run.history)
     state_path.unlink(missing_ok=True)
     log.info("%d images of %d categories, final loss %s", len(latents), len(latents.categories), run.history[-1]["loss"])

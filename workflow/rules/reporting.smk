@@ -75,7 +75,13 @@ rule report:
         tables=[f"{RESULTS}/tables/{table}.csv" for table in TABLES],
         figures=[f"{RESULTS}/figures/{part}/{figure}.png" for part in PARTS for figure in FIGURES],
         maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in shown_parts()],
+        others=[
+            SHOWN.format(scope=scope, dataset=dataset) + f"/{name}"
+            for scope, dataset in shown_parts()
+            for name in ("images.csv", "corrections.npy")
+        ],
         images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in shown_parts()],
+        masks=[f"data/{dataset}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy" for _, dataset in shown_parts()],
     output:
         f"{RESULTS}/report.html",
     params:
