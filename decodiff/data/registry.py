@@ -70,7 +70,9 @@ REGISTRY: dict[str, DataSet] = {
         layout="visa",
         origin="archive",
         licence="CC BY 4.0",
-        citation="Zou et al., SPot-the-Difference Self-Supervised Pre-training for Anomaly Detection, ECCV 2022",
+        citation=(
+            "Zou et al., SPot-the-Difference Self-supervised Pre-training for Anomaly Detection and Segmentation, ECCV 2022"
+        ),
         homepage="https://github.com/amazon-science/spot-diff",
         mirrors=("https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",),
         sha256="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
