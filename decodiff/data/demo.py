@@ -103,7 +103,7 @@ def _weave(canvas: _Canvas, random: np.random.Generator) -> _Scene:
     length = random.uniform(10, 22)
     missing_area = (np.floor(u / pitch) == column) & (np.abs(canvas.y - where[1]) < length / 2)
     # a faulty crossing: a block of the cloth woven the other way round
-    side = random.uniform(8, 14)
+    side = random.uniform(9, 15)
     structure_area = (np.abs(canvas.x - where[0]) < side / 2) & (np.abs(canvas.y - where[1]) < side / 2)
     return _Scene(
         picture=picture,
@@ -191,7 +191,7 @@ def _scratch(canvas: _Canvas, scene: _Scene, random: np.random.Generator) -> tup
     x, y = _inside(scene.body, random)
     along, across = _rotated(canvas, random.uniform(0, 180), (x, y))
     across = across - random.uniform(-0.012, 0.012) * along**2
-    area = (np.abs(along) < random.uniform(7, 16)) & (np.abs(across) < random.uniform(0.6, 1.1)) & scene.body
+    area = (np.abs(along) < random.uniform(7, 16)) & (np.abs(across) < random.uniform(0.8, 1.4)) & scene.body
     # away from the surroundings' own brightness, so that a scratch shows on dark and on bright ground alike
     direction = 1 if scene.picture[area].mean() < 0.5 else -1
     strength = _strength(random) * 0.55 * direction
@@ -203,7 +203,7 @@ def _blob(canvas: _Canvas, scene: _Scene, random: np.random.Generator) -> tuple[
     x, y = _inside(scene.body, random)
     u, v = _rotated(canvas, random.uniform(0, 180), (x, y))
     angle, radius = np.arctan2(v, u), np.hypot(u, v * random.uniform(1, 1.6))
-    outline = random.uniform(2.5, 5.5) * (1 + 0.15 * np.cos(3 * angle + random.uniform(0, 6)))
+    outline = random.uniform(3.0, 6.0) * (1 + 0.15 * np.cos(3 * angle + random.uniform(0, 6)))
     tint = random.permutation([random.uniform(0, 0.25), random.uniform(0, 1), random.uniform(0.75, 1)])
     opacity = _strength(random) * 0.9
     return (1 - opacity) * scene.picture + opacity * tint, (radius < outline) & scene.body
