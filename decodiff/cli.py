@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -10,11 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import yaml
 
-from decodiff.config import load, validate
+from decodiff.config import load
 from decodiff.errors import InputError
-from decodiff.files import write_text
 
 app = typer.Typer(
     name="decodiff",
@@ -50,19 +47,6 @@ def _begin(log: Path | None, threads: int | None = None) -> None:
         import torch
 
         torch.set_num_threads(threads)
-
-
-@app.command()
-def config(
-    settings: Annotated[str, typer.Option(help="The configuration as JSON, complete or with a recipe.")],
-    output: Annotated[Path, typer.Option(help="The YAML file to write.")],
-    log: LogFile = None,
-) -> None:
-    """Check a configuration, complete it by its recipe and write it down."""
-    _begin(log)
-    resolved = validate(json.loads(settings)).model_dump(mode="json")
-    write_text(output, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
-    logging.getLogger("decodiff").info("settings of run %s: %s", resolved["run"], output)
 
 
 @app.command()

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from decodiff.data.registry import REGISTRY
 from decodiff.errors import InputError
-from decodiff.files import read_json
+from decodiff.files import read_json, write_text
 from decodiff.timesteps import strided_timesteps
 
-RECIPES = Path("config/recipes")
+# of this checkout, wherever a command is started
+RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 HUB_DOWNSAMPLING = 8
 # folders beside those of the scopes
 RESERVED = ("autoencoder", "latents", "tables", "figures")
@@ -353,7 +354,7 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
         path = RECIPES / f"{Path(recipe).name}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml"))) or "none"
-            raise InputError(f"{name}: recipe: no recipe {recipe!r} in {RECIPES}; choose one of {known}")
+            raise InputError(f"{name}: recipe: no recipe {recipe!r} in config/recipes; choose one of {known}")
         settings = _merged(_read_yaml(path, "recipe"), settings)
     try:
         return Config.model_validate(settings)
@@ -373,3 +374,8 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
 def load(path: Path) -> Config:
     """Read and check a configuration file; see `validate`."""
     return validate(_read_yaml(Path(path), "configuration"), str(path))
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write a configuration down, complete, so that `load` gives it back."""
+    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

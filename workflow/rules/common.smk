@@ -7,7 +7,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from decodiff.config import validate
+from decodiff.config import validate, write_config
 from decodiff.errors import InputError
 from decodiff.reporting.names import FIGURES, TABLES
 
@@ -62,18 +62,7 @@ def network_files(base):
     return [f"{base}/config.json", f"{base}/diffusion_pytorch_model.safetensors"]
 
 
-# The resolved configuration: what every command is given. Rules take it as `ancient`, since each watches its own settings.
-rule config:
-    output:
-        CONFIG_FILE,
-    params:
-        settings=json.dumps(CONFIG.model_dump(mode="json")),
-    log:
-        f"{LOGS}/config.log",
-    benchmark:
-        f"{LOGS}/config.tsv"
-    resources:
-        mem_mb=500,
-        runtime=5,
-    shell:
-        "decodiff config --settings {params.settings:q} --output {output:q} --log {log:q}"
+# What every command is given as --config. It is no rule's output: Snakemake does not look at the settings of a job whose input
+# is about to be made again, not even when that input is `ancient`. Each rule watches its own settings instead.
+onstart:
+    write_config(CONFIG, CONFIG_FILE)

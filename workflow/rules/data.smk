@@ -2,8 +2,6 @@
 
 
 rule fetch:
-    input:
-        config=ancient(CONFIG_FILE),
     output:
         "data/{dataset}/manifest.csv",
     params:
@@ -16,12 +14,11 @@ rule fetch:
         mem_mb=2000,
         runtime=240,
     shell:
-        "decodiff fetch --config {input.config:q} --dataset {wildcards.dataset:q} --output {output:q} --log {log:q}"
+        "decodiff fetch --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --output {output:q} --log {log:q}"
 
 
 rule prepare:
     input:
-        config=ancient(CONFIG_FILE),
         manifest="data/{dataset}/manifest.csv",
     output:
         *prepared_files("{dataset}"),
@@ -36,4 +33,4 @@ rule prepare:
         mem_mb=2000,
         runtime=120,
     shell:
-        "decodiff prepare --config {input.config:q} --manifest {input.manifest:q} --output {params.output:q} --log {log:q}"
+        "decodiff prepare --config {CONFIG_FILE:q} --manifest {input.manifest:q} --output {params.output:q} --log {log:q}"

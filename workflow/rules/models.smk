@@ -3,7 +3,6 @@
 
 rule autoencoder:
     input:
-        config=ancient(CONFIG_FILE),
         # a pretrained one sees no image
         images=(
             [f"data/{dataset}/{PREPARED}/train_images.npy" for dataset in CONFIG.data]
@@ -26,13 +25,12 @@ rule autoencoder:
         mem_mb=4000,
         runtime=240,
     shell:
-        "decodiff autoencoder --config {input.config:q} {params.prepared:q} --output {params.output:q} "
+        "decodiff autoencoder --config {CONFIG_FILE:q} {params.prepared:q} --output {params.output:q} "
         "--threads {threads} --log {log:q}"
 
 
 rule encode:
     input:
-        config=ancient(CONFIG_FILE),
         images=prepared_files("{dataset}"),
         autoencoder=rules.autoencoder.output,
     output:
@@ -55,13 +53,12 @@ rule encode:
         mem_mb=6000,
         runtime=480,
     shell:
-        "decodiff encode --config {input.config:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
+        "decodiff encode --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --threads {threads} --log {log:q}"
 
 
 rule train:
     input:
-        config=ancient(CONFIG_FILE),
         latents=lambda wildcards: [f"{MODELS}/latents/{name}/train_mean.npy" for name in CONFIG.members(wildcards.scope)],
         images=lambda wildcards: [f"data/{name}/{PREPARED}/train.csv" for name in CONFIG.members(wildcards.scope)],
     output:
@@ -86,5 +83,5 @@ rule train:
         mem_mb=16000 if CONFIG.training.unet in ("UNet_M", "UNet_L") else 4000,
         runtime=2880,
     shell:
-        "decodiff train --config {input.config:q} --scope {wildcards.scope:q} --seed {wildcards.seed} {params.latents:q} "
+        "decodiff train --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --seed {wildcards.seed} {params.latents:q} "
         "{params.prepared:q} --output {params.output:q} --threads {threads} --log {log:q}"

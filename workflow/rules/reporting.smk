@@ -35,7 +35,6 @@ rule table:
 
 rule figure:
     input:
-        config=ancient(CONFIG_FILE),
         maps=f"{SHOWN}/anomaly_maps.npy",
         others=[f"{SHOWN}/images.csv", f"{SHOWN}/corrections.npy"],
         images=prepared_files("{dataset}"),
@@ -65,13 +64,12 @@ rule figure:
         mem_mb=8000,
         runtime=30,
     shell:
-        "decodiff figure --config {input.config:q} --name {wildcards.figure} --dataset {wildcards.dataset:q} {params.folders:q} "
+        "decodiff figure --config {CONFIG_FILE:q} --name {wildcards.figure} --dataset {wildcards.dataset:q} {params.folders:q} "
         "--output {output[0]:q} --log {log:q}"
 
 
 rule report:
     input:
-        config=CONFIG_FILE,
         tables=[f"{RESULTS}/tables/{table}.csv" for table in TABLES],
         figures=[f"{RESULTS}/figures/{part}/{figure}.png" for part in PARTS for figure in FIGURES],
         maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in shown_parts()],
@@ -85,6 +83,8 @@ rule report:
     output:
         f"{RESULTS}/report.html",
     params:
+        # the page shows all of them
+        settings=json.dumps(CONFIG.model_dump(mode="json")),
         contents=lambda wildcards, input: [
             *(f"--tables={path}" for path in input.tables),
             *(f"--figures={path}" for path in input.figures),
@@ -100,4 +100,4 @@ rule report:
         mem_mb=8000,
         runtime=30,
     shell:
-        "decodiff report --config {input.config:q} {params.contents:q} --output {output:q} --log {log:q}"
+        "decodiff report --config {CONFIG_FILE:q} {params.contents:q} --output {output:q} --log {log:q}"

@@ -6,7 +6,6 @@ PART_LOG = f"{LOGS}/{{scope}}-{{seed}}-{{dataset}}"
 
 rule correct:
     input:
-        config=ancient(CONFIG_FILE),
         unet=[*network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"), f"{MODELS}/{{scope}}/seed-{{seed}}/training.json"],
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         images=f"data/{{dataset}}/{PREPARED}/test.csv",
@@ -29,13 +28,12 @@ rule correct:
         mem_mb=4000,
         runtime=120,
     shell:
-        "decodiff correct --config {input.config:q} --dataset {wildcards.dataset:q} --unet {params.unet:q} "
+        "decodiff correct --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --unet {params.unet:q} "
         "--latents {params.latents:q} --prepared {params.prepared:q} --output {params.output:q} --threads {threads} --log {log:q}"
 
 
 rule score:
     input:
-        config=ancient(CONFIG_FILE),
         corrected=rules.correct.output,
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         autoencoder=rules.autoencoder.output,
@@ -59,13 +57,12 @@ rule score:
         mem_mb=4000,
         runtime=120,
     shell:
-        "decodiff score --config {input.config:q} --corrected {params.corrected:q} --latents {params.latents:q} "
+        "decodiff score --config {CONFIG_FILE:q} --corrected {params.corrected:q} --latents {params.latents:q} "
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --threads {threads} --log {log:q}"
 
 
 rule evaluate:
     input:
-        config=ancient(CONFIG_FILE),
         maps=f"{PART}/anomaly_maps.npy",
         images=f"{PART}/images.csv",
         masks=f"data/{{dataset}}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy",
@@ -83,5 +80,5 @@ rule evaluate:
         mem_mb=8000,
         runtime=120,
     shell:
-        "decodiff evaluate --config {input.config:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
+        "decodiff evaluate --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
         "--seed {wildcards.seed} --results {params.results:q} --prepared {params.prepared:q} --output {output:q} --log {log:q}"
