@@ -1,8 +1,8 @@
 """The autoencoder behind the latents: a pretrained ``AutoencoderKL``, or a small one trained in the pipeline.
 
-The small one is diffusers' ``AutoencoderTiny``: plain convolutions without normalisation, which on little data learn colours
-and small marks several times faster than an ``AutoencoderKL`` of the same cost. Its posterior is a Gaussian of one fixed
-standard deviation, kept as ``posterior_std`` in its configuration.
+The small one is diffusers' ``AutoencoderTiny``: plain convolutions without normalisation. The group normalisation of a small
+``AutoencoderKL`` takes away the absolute colours of an image, which it then learns only slowly to give back. The posterior is
+a Gaussian of one fixed standard deviation, kept as ``posterior_std`` in its configuration.
 """
 
 from __future__ import annotations
