@@ -135,7 +135,7 @@ def _ring(canvas: _Canvas, random: np.random.Generator) -> _Scene:
     face = light[..., None] * metal
     picture = np.where((body & ~holes)[..., None], face, ground)
     # the missing part: a hole that was never drilled, or a piece broken off the rim
-    if random.random() < 0.5:
+    if random.random() < 0.3:
         which = int(random.integers(6))
         missing, missing_area = face, distances[which] < hole_radius
     else:
