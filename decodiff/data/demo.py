@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Coordinates in image pixels at the centres of the fine grid, and the fine picture's pose."""
+    """Coordinates in image pixels at the centres of the fine grid, float ``[F,F]``."""
 
     x: np.ndarray
     y: np.ndarray

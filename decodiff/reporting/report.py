@@ -18,7 +18,7 @@ from decodiff.provenance import environment
 from decodiff.reporting.drawing import MAP_COLOURS, outlined
 from decodiff.reporting.names import FIGURES, TABLES
 from decodiff.reporting.sources import Part
-from decodiff.reporting.tables import DIFFERENCE, HEADINGS, MEASURED
+from decodiff.reporting.tables import DIFFERENCE, EMPTY, HEADINGS, MEASURED
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def _table(path: Path) -> dict:
                 difference = row.get(DIFFERENCE + column, "")
                 suffix = f" ({100 * float(difference):+.1f})" if difference else ""
                 cells.append(
-                    {"text": f"{100 * float(text):.1f}{suffix}" if text else "–", "sort": text or "-1", "number": True}
+                    {"text": f"{100 * float(text):.1f}{suffix}" if text else EMPTY, "sort": text or "-1", "number": True}
                 )
             else:
                 cells.append({"text": text, "sort": text, "number": text.isdigit()})

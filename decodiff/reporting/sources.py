@@ -81,7 +81,7 @@ class Part:
         categories = np.array([row.category for row in self.rows])
         return {name: np.flatnonzero(categories == name) for name in dict.fromkeys(categories.tolist())}
 
-    @property
+    @cached_property
     def map_limit(self) -> float:
         """Upper end of the colour scale shared by all maps of the data set."""
         return max(float(np.quantile(self.maps, 0.999)), 1e-6)
