@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: demo test check-demo clean
+.PHONY: demo test check-demo catalogue clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake --quiet host reason --configfile config/demo.yaml
@@ -26,6 +26,10 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
 	touch $@
+
+# docs/datasets.md from the registry; contact sheets are drawn of the prepared data sets named in PREPARED
+catalogue: $(VENV)/installed
+	$(VENV)/bin/decodiff datasets --output docs/datasets.md $(addprefix --prepared ,$(PREPARED))
 
 # everything made except the environment
 clean:

@@ -50,26 +50,58 @@ def _begin(log: Path | None, threads: int | None = None) -> None:
 
 
 @app.command()
-def fetch(config: ConfigFile, dataset: Dataset, output: Output, log: LogFile = None) -> None:
-    """Get a data set and write its manifest."""
+def fetch(
+    dataset: Annotated[str, typer.Argument(help="Name of the data set; `decodiff datasets` lists those that are known.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Configuration of the run (YAML), for the data set's settings.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Folder or archive that is here already, in place of the configuration's.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Manifest to write; by default data/<name>/manifest.csv.")] = None,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Get a data set, check every file of it and write its manifest."""
     _begin(log)
     from decodiff.stages.fetch import fetch as stage
 
-    stage(dataset, manifest=output, **load(config).sections("fetch", dataset))
+    settings = load(config).sections("fetch", dataset) if config else {"source": None, "kind": None, "split": "all"}
+    if source is not None:
+        settings["source"] = source
+    stage(dataset, manifest=output or Path("data", dataset, "manifest.csv"), threads=threads, **settings)
 
 
 @app.command()
 def prepare(
-    config: ConfigFile,
-    manifest: Annotated[Path, typer.Option(help="Manifest of the data set.")],
-    output: Output,
+    manifest: Annotated[Path, typer.Argument(help="Manifest of the data set.")],
+    resize: Annotated[int, typer.Option(min=1, help="Side of the prepared images in pixels.")],
+    output: Annotated[Path | None, typer.Option(help="Folder; by default prepared-<side> beside the manifest.")] = None,
     log: LogFile = None,
+    threads: Threads = None,
 ) -> None:
     """Decode and resize all images and masks of a data set once."""
     _begin(log)
     from decodiff.stages.prepare import prepare as stage
 
-    stage(manifest, output=output, **load(config).sections("prepare"))
+    stage(manifest, resize, output or manifest.parent / f"prepared-{resize}", threads)
+
+
+@app.command()
+def datasets(
+    output: Annotated[Path | None, typer.Option(help="Write the catalogue here, as docs/datasets.md is.")] = None,
+    prepared: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a prepared data set to draw a contact sheet of; may be repeated.")
+    ] = None,
+) -> None:
+    """List the data sets that are known by name, or write their catalogue."""
+    _begin(None)
+    from decodiff.reporting import catalogue
+
+    if output is None:
+        catalogue.show_list()
+    else:
+        catalogue.write(output, prepared or [])
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from decodiff.data.registry import REGISTRY
+from decodiff.data.registry import REGISTRY, DataSet
 from decodiff.errors import InputError
 from decodiff.files import read_json, write_text
 from decodiff.timesteps import strided_timesteps
@@ -52,10 +52,14 @@ class Data(Section):
 
     Attributes:
         source: a folder or archive the user already has; without it the data set is downloaded or generated.
+        kind: name of the registry that says what it is; needed when the data set has a name of the user's own.
+        split: ``all`` trains on all training images; ``released`` leaves out those that the authors held out.
         augmentation: of its training images.
     """
 
     source: str | None = None
+    kind: Name | None = None
+    split: Literal["all", "released"] = "all"
     augmentation: Augmentation = Augmentation()
 
 
@@ -189,8 +193,7 @@ class Evaluation(Section):
 
 # What each stage may read, by dotted keys. `data` stands for the settings of the one data set the job works on.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
-    "fetch": ("data.source",),
-    "prepare": ("image.resize",),
+    "fetch": ("data.source", "data.kind", "data.split"),
     "autoencoder": ("autoencoder", "image", "seed"),
     "encode": ("data.augmentation", "image"),
     "train": ("diffusion", "masking", "training"),
@@ -242,10 +245,25 @@ class Config(Section):
             raise ValueError("; ".join(problems))
         return self
 
+    def entry(self, dataset: str) -> DataSet:
+        """What the registry knows of one of the configuration's data sets."""
+        return REGISTRY[self.data[dataset].kind or dataset]
+
+    def _categories(self, dataset: str) -> tuple[str, ...]:
+        return self.entry(dataset).categories if (self.data[dataset].kind or dataset) in REGISTRY else ()
+
     def _data_problems(self) -> list[str]:
-        problems = [
-            f"data.{name}: no such data set; choose one of {', '.join(REGISTRY)}" for name in self.data if name not in REGISTRY
-        ]
+        problems = []
+        for name, data in self.data.items():
+            if (data.kind or name) not in REGISTRY:
+                problems.append(
+                    f"data.{name}: no such data set; choose one of {', '.join(REGISTRY)}, or say by data.{name}.kind which "
+                    "it is like (folder or csv for images of your own)"
+                )
+            elif data.kind and name in REGISTRY and data.kind != name:
+                problems.append(f"data.{name}.kind: {name} is a data set by itself; call your own otherwise")
+            elif data.split == "released" and not self.entry(name).held_out:
+                problems.append(f"data.{name}.split: {self.entry(name).title} has no split 'released'")
         if not self.scopes or not self.data:
             problems.append("data and scopes: at least one of each is needed")
         for scope, members in self.scopes.items():
@@ -253,7 +271,7 @@ class Config(Section):
                 dataset, _, category = member.partition("/")
                 if dataset not in self.data:
                     problems.append(f"scopes.{scope}: {dataset!r} is not under data")
-                elif category and dataset in REGISTRY and category not in (REGISTRY[dataset].categories or (category,)):
+                elif category and category not in (self._categories(dataset) or (category,)):
                     problems.append(f"scopes.{scope}: {dataset} has no category {category!r}")
                 elif category and dataset in members:
                     problems.append(f"scopes.{scope}: {member!r} is already part of {dataset!r}")
@@ -319,7 +337,7 @@ class Config(Section):
         for member in self.scopes[scope]:
             dataset, _, category = member.partition("/")
             chosen.setdefault(dataset, [])
-            chosen[dataset] += [category] if category else REGISTRY[dataset].categories
+            chosen[dataset] += [category] if category else self._categories(dataset)
         return {dataset: tuple(categories) for dataset, categories in chosen.items()}
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
+import io
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,15 +20,36 @@ import numpy as np
 from decodiff.errors import InputError
 
 
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside ``path`` for this process alone; what a killed process of this machine left there is removed."""
+    host = platform.node()
+    pattern = f".{glob.escape(path.stem)}.{glob.escape(host)}-*.tmp{glob.escape(path.suffix)}"
+    for left in path.parent.glob(pattern):
+        if not _is_running(left.name.removesuffix(f".tmp{path.suffix}").rpartition("-")[2]):
+            remove(left)
+    return path.with_name(f".{path.stem}.{host}-{os.getpid()}.tmp{path.suffix}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it takes the place of ``path``, on failure it is removed.
 
-    The temporary name keeps the suffix, for writers that read the format off it. Folders work as well as files.
+    The temporary name keeps the suffix, for writers that read the format off it. Folders work as well as files. What an
+    earlier process left behind when it was killed is removed too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _temporary(path)
     remove(temporary)
     try:
         yield temporary
@@ -69,8 +93,8 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, An
         writer.writerows(rows)
 
 
-def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
-    """Read rows that must have at least the given columns; all values are strings.
+def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Rows that must have at least the given columns, one after the other; all values are strings.
 
     Raises:
         InputError: the file is missing, is not text, lacks a column, or a row is cut short.
@@ -81,13 +105,17 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
             missing = [column for column in columns if column not in (reader.fieldnames or [])]
             if missing:
                 raise InputError(f"{path}: no column {', '.join(missing)}; make the file again or add the column")
-            rows = list(reader)
+            for line, row in enumerate(reader, start=2):
+                if None in row or None in row.values():
+                    raise InputError(f"{path}: line {line} has another number of fields than the header; make the file again")
+                yield row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a readable CSV file ({error})") from error
-    for line, row in enumerate(rows, start=2):
-        if None in row or None in row.values():
-            raise InputError(f"{path}: line {line} has another number of fields than the header; make the file again")
-    return rows
+
+
+def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """All rows at once; see `csv_rows`."""
+    return list(csv_rows(path, columns))
 
 
 @contextmanager
@@ -101,6 +129,50 @@ def writing_array(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) ->
             array.flush()
         else:
             np.save(temporary, array)
+
+
+class GrowingArray:
+    """A ``.npy`` file written item by item, in order, through ordinary writes: memory does not grow with the file.
+
+    An interrupted process leaves whole items behind; opened again, the file goes on after `length` of them.
+
+    Args:
+        path: the file.
+        shape, dtype: of the whole array; the first axis counts the items.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype | type):
+        self._item, self._dtype = shape[1:], np.dtype(dtype)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        )
+        self._start = len(header.getvalue())
+        self._bytes = int(np.prod(self._item)) * self._dtype.itemsize
+        path.touch()
+        self._stream = open(path, "r+b")
+        if self._stream.read(self._start) != header.getvalue():
+            self._stream.seek(0)
+            self._stream.truncate()
+            self._stream.write(header.getvalue())
+        present = os.fstat(self._stream.fileno()).st_size - self._start
+        self.length = min(max(present, 0) // self._bytes, shape[0])
+
+    def cut(self, length: int) -> None:
+        """Forget all items after the first ``length``."""
+        self.length = length
+        self._stream.truncate(self._start + length * self._bytes)
+        self._stream.seek(0, os.SEEK_END)
+
+    def append(self, item: np.ndarray) -> None:
+        """Write the next item. Raises `ValueError` when its shape or dtype is not that of the array's items."""
+        if item.shape != self._item or item.dtype != self._dtype:
+            raise ValueError(f"item {item.dtype} {item.shape} for an array of {self._dtype} {self._item}")
+        self._stream.write(item.tobytes())
+        self.length += 1
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -128,3 +200,8 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def bytes_sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256 of bytes that are in memory."""
+    return hashlib.sha256(content).hexdigest()

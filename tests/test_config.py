@@ -53,6 +53,13 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
         ({"masking__patch_probabilities": [0.5, 0.1, 0.1, 0.1]}, "masking: .*sum to 0.8, expected 1"),
         ({"autoencoder__source": "magic"}, "autoencoder: .*'pretrained', 'train'"),
         ({"data": {"imagenet": {}}, "scopes": {"all": ["imagenet"]}}, "data.imagenet: no such data set; choose one of demo"),
+        ({"data": {"bolts": {"kind": "imagenet"}}, "scopes": {"all": ["bolts"]}}, "data.bolts: no such data set; choose"),
+        ({"data": {"visa": {"kind": "folder"}}, "scopes": {"all": ["visa"]}}, "data.visa.kind: visa is a data set by itself"),
+        (
+            {"data": {"visa": {"split": "released"}}, "scopes": {"all": ["visa"]}},
+            "data.visa.split: VisA has no split 'released'",
+        ),
+        ({"data": {"visa": {"split": "half"}}, "scopes": {"all": ["visa"]}}, "data.visa.split: .*'all' or 'released'.*'half'"),
         ({"scopes": {"all": ["visa"]}}, "scopes.all: 'visa' is not under data"),
         ({"scopes": {"all": ["demo/bolt"]}}, "scopes.all: demo has no category 'bolt'"),
         ({"scopes": {"all": ["demo", "demo/ring"]}}, "scopes.all: 'demo/ring' is already part of 'demo'"),
@@ -105,6 +112,16 @@ def test_a_stage_reads_only_the_data_set_it_works_on():
     config = load(ROOT / "config/config.yaml")
     assert config.sections("encode", "visa")["augmentation"] == config.data["visa"].augmentation
     assert "training" not in config.sections("score")
+
+
+def test_a_data_set_of_ones_own_name_is_of_a_known_kind():
+    own = {"mine": {"kind": "folder", "source": "x"}, "old": {"kind": "mvtec_ad", "split": "released", "source": "y"}}
+    config = validate(demo(data=own, scopes={"all": ["mine/bolt", "old"], "one": ["mine"]}))
+    assert config.sections("fetch", "old") == {"source": "y", "kind": "mvtec_ad", "split": "released"}
+    assert config.members("all") == {"mine": ("bolt",), "old": config.entry("old").categories}
+    assert config.members("one") == {"mine": ()}, "what its folder turns out to hold"
+    with pytest.raises(InputError, match="scopes.all: old has no category 'bolt'"):
+        validate(demo(data=own, scopes={"all": ["old/bolt"]}))
 
 
 def test_members_keep_the_registrys_order_and_name_single_categories():

@@ -1,58 +1,42 @@
-"""Data: layouts, manifests, images as a person sees them, downloads from a real server, and every kind of bad input."""
+"""From a folder to a manifest to arrays: what is written, what is refused and how, and what an interruption leaves."""
 
-import csv
-import http.server
-import io
-import tarfile
-import threading
-from functools import partial
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from hashlib import sha256
 
 import numpy as np
 import pytest
+from pictures import area, make_mvtec, picture
 from PIL import Image
 
-from decodiff.data.download import download, unpack
-from decodiff.data.images import read_mask, read_rgb
-from decodiff.data.layouts import read_layout
-from decodiff.data.manifest import make_manifest, read_rows
-from decodiff.data.registry import REGISTRY, DataSet
+from decodiff.data.manifest import read_rows
+from decodiff.data.registry import REGISTRY, Counts
 from decodiff.errors import InputError
+from decodiff.files import read_json
 from decodiff.stages.fetch import fetch
-from decodiff.stages.prepare import prepare, resized_mask
-
-
-def picture(path, size=(10, 8), value=120, mode="RGB"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, value if mode == "L" else (value,) * 3).save(path)
-    return path
-
-
-def make_mvtec(root, category="bolt"):
-    """A category with two training and three test images, one of them anomalous with a mask."""
-    for index in range(2):
-        picture(root / category / "train" / "good" / f"{index:03d}.png", value=100 + index)
-        picture(root / category / "test" / "good" / f"{index:03d}.png", value=110 + index)
-    picture(root / category / "test" / "bent" / "000.png", value=10)
-    mask = np.zeros((8, 10), dtype=np.uint8)
-    mask[2:4, 3:6] = 255
-    (root / category / "ground_truth" / "bent").mkdir(parents=True)
-    Image.fromarray(mask).save(root / category / "ground_truth" / "bent" / "000_mask.png")
-    return root
+from decodiff.stages.prepare import prepare
 
 
 def fetch_folder(tmp_path, root):
     manifest = tmp_path / "out" / "manifest.csv"
-    fetch("folder", str(root), manifest)
+    fetch("mine", str(root), "folder", "all", manifest)
     return manifest
 
 
-# ---- layouts and manifests
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_mvtec_layout_to_manifest_to_arrays(tmp_path):
-    root = make_mvtec(tmp_path / "mine")
-    manifest = fetch_folder(tmp_path, root)
+# ---- manifests
+
+
+def test_a_folder_becomes_a_manifest_and_arrays(tmp_path):
+    manifest = fetch_folder(tmp_path, make_mvtec(tmp_path / "mine"))
     rows = read_rows(manifest)
     assert [(row.split, row.defect, row.label, bool(row.mask)) for row in rows] == [
         ("train", "good", 0, False),
@@ -71,50 +55,30 @@ def test_mvtec_layout_to_manifest_to_arrays(tmp_path):
     assert masks[0].any() and not masks[1:].any()
 
 
-def test_a_folder_without_masks_is_allowed(tmp_path):
+def test_a_folder_without_masks_or_anomalous_images_is_allowed(tmp_path):
     root = make_mvtec(tmp_path / "mine")
     (root / "bolt/ground_truth/bent/000_mask.png").unlink()
     (root / "bolt/ground_truth/bent").rmdir()
     (root / "bolt/ground_truth").rmdir()
     assert not any(row.mask for row in read_rows(fetch_folder(tmp_path, root)))
+    (root / "bolt/test/bent/000.png").unlink()
+    assert not any(row.label for row in read_rows(fetch_folder(tmp_path, root)))
+    prepare(tmp_path / "out" / "manifest.csv", 8, tmp_path / "prepared")
 
 
-def test_visa_layout(tmp_path):
-    categories = ("candle", "pcb1")
-    (tmp_path / "split_csv").mkdir()
-    with open(tmp_path / "split_csv" / "1cls.csv", "w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["object", "split", "label", "image", "mask"])
-        for category in reversed(categories):
-            for split, label, name in (("train", "normal", "a"), ("test", "normal", "b"), ("test", "anomaly", "c")):
-                image = f"{category}/Data/Images/{label}/{name}.JPG"
-                picture(tmp_path / image)
-                mask = f"{category}/Data/Masks/Anomaly/{name}.png" if label == "anomaly" else ""
-                if mask:
-                    path = tmp_path / mask
-                    path.parent.mkdir(parents=True)
-                    Image.fromarray(np.array([[0, 1], [3, 0]], np.uint8).repeat(4, 0).repeat(5, 1)).save(path)
-                writer.writerow([category, split, label, image, mask])
-    entries = read_layout("visa", tmp_path, categories)
-    assert [entry.category for entry in entries] == ["candle"] * 3 + ["pcb1"] * 3
-    rows = make_manifest(entries, categories, tmp_path, tmp_path / "out" / "manifest.csv")
-    assert [row.label for row in rows] == [0, 0, 1] * 2
-    mask = np.asarray(read_mask(tmp_path / "candle/Data/Masks/Anomaly/c.png"))
-    assert (mask > 0).mean() == 0.5, "every class above 0 is anomalous"
-
-
-def test_magnetic_tile_layout_splits_the_free_tiles_the_same_way_each_time(tmp_path):
-    for kind, count in (("Free", 10), ("Crack", 2), ("Fray", 1)):
-        for index in range(count):
-            picture(tmp_path / f"MT_{kind}/Imgs/exp1_num_{index}.jpg", mode="L")
-            picture(tmp_path / f"MT_{kind}/Imgs/exp1_num_{index}.png", mode="L", value=0)
-    entries = read_layout("mtd", tmp_path, ("magnetic_tile",))
-    assert entries == read_layout("mtd", tmp_path, ("magnetic_tile",))
-    counts = {(entry.split, entry.defect): 0 for entry in entries}
-    for entry in entries:
-        counts[entry.split, entry.defect] += 1
-        assert entry.image.suffix == ".jpg" and (entry.mask is None) == (entry.label == 0)
-    assert counts == {("train", "good"): 8, ("test", "good"): 2, ("test", "crack"): 2, ("test", "fray"): 1}
+def test_the_origin_is_written_down(tmp_path):
+    manifest = fetch_folder(tmp_path, make_mvtec(tmp_path / "mine"))
+    record = read_json(manifest.parent / "origin.json")
+    assert record["kind"] == "folder" and record["source"] == str(tmp_path / "mine")
+    assert record["counts"] == {"train": 2, "test_normal": 2, "test_anomalous": 1, "validation": 0}
+    # where the files lie does not matter, what they are does
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    again = tmp_path / "again" / "manifest.csv"
+    fetch("mine", str(tmp_path / "moved"), "folder", "all", again)
+    assert read_json(again.parent / "origin.json")["content_sha256"] == record["content_sha256"]
+    area(tmp_path / "moved" / "bolt/ground_truth/bent/000_mask.png", value=254)
+    fetch("mine", str(tmp_path / "moved"), "folder", "all", again)
+    assert read_json(again.parent / "origin.json")["content_sha256"] != record["content_sha256"]
 
 
 # ---- bad input: one line that names the file
@@ -128,12 +92,12 @@ def damage_truncate(root):
 
 def damage_text(root):
     (root / "bolt/train/good/000.png").write_text("not an image")
-    return "train/good/000.png: not a whole image"
+    return "train/good/000.png: not a whole image .no picture that can be decoded."
 
 
 def damage_mask_size(root):
-    picture(root / "bolt/ground_truth/bent/000_mask.png", size=(5, 8), mode="L", value=255)
-    return "000_mask.png: mask of 5×8 pixels for an image of 10×8"
+    area(root / "bolt/ground_truth/bent/000_mask.png", size=(7, 8))
+    return "000_mask.png: mask of 7×8 pixels for an image of 10×8"
 
 
 def damage_no_mask(root):
@@ -153,39 +117,96 @@ def damage_no_test(root):
     return "bolt: the test set of category 'bolt' is empty"
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [damage_truncate, damage_text, damage_mask_size, damage_no_mask, damage_no_training, damage_no_test],
-)
+def damage_duplicate(root):
+    (root / "bolt/test/good/copy.png").write_bytes((root / "bolt/train/good/001.png").read_bytes())
+    return "test/good/copy.png: in the test set, and as .*train/good/001.png in the training set"
+
+
+DAMAGES = [value for name, value in sorted(globals().items()) if name.startswith("damage_")]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_data_set_is_refused_by_name(tmp_path, damage):
     root = make_mvtec(tmp_path / "mine")
     expected = damage(root)
     with pytest.raises(InputError, match=expected) as error:
         fetch_folder(tmp_path, root)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "out" / "manifest.csv").exists(), "nothing half-made is left"
+    assert list((tmp_path / "out").glob("*")) == [], "nothing half-made is left"
 
 
 def test_all_problems_are_named_at_once(tmp_path):
     root = make_mvtec(tmp_path / "mine")
-    damage_truncate(root), damage_mask_size(root)
-    with pytest.raises(InputError, match="mask of 5×8.*001.png: not a whole image"):
+    for damage in (damage_truncate, damage_mask_size, damage_duplicate):
+        damage(root)
+    with pytest.raises(InputError, match="mask of 7×8.*001.png: not a whole image.*copy.png: in the test set"):
         fetch_folder(tmp_path, root)
 
 
-def test_an_image_that_vanished_after_the_manifest_is_named(tmp_path):
-    root = make_mvtec(tmp_path / "mine")
-    manifest = fetch_folder(tmp_path, root)
-    (root / "bolt/train/good/001.png").unlink()
-    with pytest.raises(InputError, match="train/good/001.png: no such image"):
-        prepare(manifest, 8, tmp_path / "prepared")
-    assert not (tmp_path / "prepared" / "train_images.npy").exists()
+def test_many_problems_are_listed_in_a_file(tmp_path):
+    root = make_mvtec(tmp_path / "mine", train=9)
+    for path in (root / "bolt/train/good").iterdir():
+        path.write_text("not an image")
+    with pytest.raises(InputError, match="and 4 more, all 9 are in .*problems.txt") as error:
+        fetch_folder(tmp_path, root)
+    assert "\n" not in str(error.value)
+    lines = (tmp_path / "out" / "problems.txt").read_text().splitlines()
+    assert len(lines) == 9 and all("not a whole image" in line for line in lines)
+    make_mvtec(tmp_path / "mine", train=9)
+    fetch_folder(tmp_path, root)
+    assert not (tmp_path / "out" / "problems.txt").exists(), "mended, so no longer true"
 
 
-@pytest.mark.parametrize(("source", "expected"), [(None, "not set"), ("nowhere", "no folder or archive nowhere")])
+@pytest.mark.parametrize(
+    ("source", "expected"), [(None, "not set: Magnetic Tile"), ("nowhere", "no folder or archive nowhere")]
+)
 def test_a_data_set_that_must_be_got_by_hand_says_where(tmp_path, source, expected):
     with pytest.raises(InputError, match=f"data.mtd.source: {expected}.*github.com/abin24"):
-        fetch("mtd", source, tmp_path / "manifest.csv")
+        fetch("mtd", source, None, "all", tmp_path / "manifest.csv")
+
+
+def test_an_unknown_name_says_which_there_are(tmp_path):
+    with pytest.raises(InputError, match="screw: no such data set; choose one of demo, mvtec_ad.*or give it a kind"):
+        fetch("screw", None, None, "all", tmp_path / "manifest.csv")
+
+
+def test_a_published_name_promises_the_published_files(tmp_path, monkeypatch):
+    monkeypatch.setitem(REGISTRY, "mpdd", replace(REGISTRY["mpdd"], counts=Counts(12, 12, 6)))
+    root, manifest = make_mvtec(tmp_path / "mpdd", REGISTRY["mpdd"].categories), tmp_path / "out" / "manifest.csv"
+    fetch("mpdd", str(root), None, "all", manifest)
+    picture(root / "tubes/test/good/000.png", value=77)
+    with pytest.raises(InputError, match="mpdd: the files are not those first used here .*; remove .*origin.json to accept"):
+        fetch("mpdd", str(root), None, "all", manifest)
+    (root / "tubes/test/good/000.png").unlink()
+    with pytest.raises(InputError, match="test_normal=11.* instead of .*test_normal=12.*data.<name>.kind: mpdd"):
+        fetch("mpdd", str(root), None, "all", manifest)
+    fetch("my_metal", str(root), "mpdd", "all", tmp_path / "mine" / "manifest.csv")
+    picture(root / "hammers/train/good/000.png")
+    with pytest.raises(InputError, match="unknown category 'hammers'"):
+        fetch("my_metal", str(root), "mpdd", "all", tmp_path / "mine" / "manifest.csv")
+
+
+def test_pinned_contents_are_checked(tmp_path, monkeypatch):
+    entry = replace(REGISTRY["mpdd"], counts=Counts(12, 12, 6), content_sha256="0" * 64)
+    monkeypatch.setitem(REGISTRY, "mpdd", entry)
+    root = make_mvtec(tmp_path / "mpdd", REGISTRY["mpdd"].categories)
+    with pytest.raises(InputError, match="mpdd: the files are not those published .checksum of their contents differs."):
+        fetch("mpdd", str(root), None, "all", tmp_path / "out" / "manifest.csv")
+
+
+def test_what_was_published_twice_is_only_reported(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(REGISTRY, "mpdd", replace(REGISTRY["mpdd"], counts=None))
+    root = make_mvtec(tmp_path / "mpdd", REGISTRY["mpdd"].categories)
+    (root / "tubes/test/good/copy.png").write_bytes((root / "tubes/train/good/001.png").read_bytes())
+    fetch("mpdd", str(root), None, "all", tmp_path / "out" / "manifest.csv")
+    assert "mpdd: 1 test images are also training images, as published" in caplog.text
+
+
+def test_the_licence_is_shown_once(tmp_path, caplog):
+    caplog.set_level("INFO")
+    fetch("demo", None, None, "all", tmp_path / "manifest.csv")
+    fetch("demo", None, None, "all", tmp_path / "manifest.csv")
+    assert caplog.text.count("licence MIT") == 1
 
 
 @pytest.mark.parametrize(
@@ -204,133 +225,114 @@ def test_a_damaged_manifest_is_named(tmp_path, change, expected):
         read_rows(manifest)
 
 
-# ---- images
+# ---- prepared arrays
 
 
-def test_images_load_as_a_person_sees_them(tmp_path):
-    colour = np.zeros((4, 6, 3), np.uint8)
-    colour[:, :3] = 200, 100, 50
-    plain = Image.fromarray(colour)
-    plain.save(tmp_path / "rgb.png")
-    plain.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "palette.png")
-    plain.convert("RGBA").save(tmp_path / "alpha.png")
-    for name in ("palette", "alpha"):
-        np.testing.assert_array_equal(np.asarray(read_rgb(tmp_path / f"{name}.png")), colour)
-    deep = (np.arange(24).reshape(4, 6) * 2800).astype(np.uint16)
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    shown = np.asarray(read_rgb(tmp_path / "deep.png"))[..., 0]
-    np.testing.assert_allclose(shown, deep / 65535 * 255, atol=0.51)
-    turned = Image.fromarray(colour)
-    exif = turned.getexif()
-    exif[0x0112] = 6  # the camera lay on its side
-    turned.save(tmp_path / "turned.png", exif=exif)
-    assert read_rgb(tmp_path / "turned.png").size == (4, 6)
+def test_arrays_are_what_a_plain_loop_would_make_whatever_the_threads(tmp_path):
+    root = make_mvtec(tmp_path / "mine", train=20)
+    manifest = fetch_folder(tmp_path, root)
+    for threads in (1, 5):
+        prepare(manifest, 12, tmp_path / f"by-{threads}", threads)
+    assert contents(tmp_path / "by-1") == contents(tmp_path / "by-5")
+    expected = [
+        np.asarray(Image.open(manifest.parent / row.image).convert("RGB").resize((12, 12), Image.Resampling.BILINEAR))
+        for row in read_rows(manifest)
+        if row.split == "train"
+    ]
+    np.testing.assert_array_equal(np.load(tmp_path / "by-1" / "train_images.npy"), expected)
 
 
-def test_smoothed_masks_end_at_half_and_class_masks_above_zero(tmp_path):
-    Image.fromarray(np.array([[0, 60, 200, 255]], np.uint8)).save(tmp_path / "smooth.png")
-    Image.fromarray(np.array([[0, 1, 4, 0]], np.uint8)).save(tmp_path / "classes.png")
-    assert np.asarray(read_mask(tmp_path / "smooth.png")).tolist() == [[0, 0, 255, 255]]
-    assert np.asarray(read_mask(tmp_path / "classes.png")).tolist() == [[0, 255, 255, 0]]
+def test_validation_images_are_in_no_array(tmp_path):
+    root = make_mvtec(tmp_path / "mine")
+    picture(root / "bolt/validation/good/000.png")
+    prepare(fetch_folder(tmp_path, root), 8, tmp_path / "prepared")
+    assert len(np.load(tmp_path / "prepared" / "train_images.npy")) == 2
+    assert len(np.load(tmp_path / "prepared" / "test_images.npy")) == 3
 
 
-def test_the_reference_protocol_grows_small_defects_and_the_standard_one_does_not():
-    mask = np.zeros((64, 64), np.uint8)
-    mask[20:30, 20:30] = 255
-    image = Image.fromarray(mask)
-    standard, reference = (resized_mask(image, 48, protocol) for protocol in ("standard", "reference"))
-    true_area = 100 * (48 / 64) ** 2
-    assert abs(standard.sum() - true_area) < 0.15 * true_area
-    assert reference.sum() > 1.1 * standard.sum()
-    assert (reference >= standard).all()
+def test_a_second_run_touches_nothing_and_a_changed_file_is_noticed(tmp_path):
+    root = make_mvtec(tmp_path / "mine")
+    manifest, prepared = fetch_folder(tmp_path, root), tmp_path / "prepared"
+    prepare(manifest, 8, prepared)
+    times = {path.name: path.stat().st_mtime_ns for path in prepared.iterdir()}
+    prepare(manifest, 8, prepared)
+    assert times == {path.name: path.stat().st_mtime_ns for path in prepared.iterdir()}
+    # a mask is not in the manifest by its content; its time and size are in the key
+    area(root / "bolt/ground_truth/bent/000_mask.png", value=254)
+    os.utime(root / "bolt/ground_truth/bent/000_mask.png", ns=(1, 1))
+    prepare(manifest, 8, prepared)
+    assert times["test_masks_standard.npy"] != (prepared / "test_masks_standard.npy").stat().st_mtime_ns
+    # another size
+    prepare(manifest, 16, prepared)
+    assert np.load(prepared / "train_images.npy").shape[1] == 16
+    # damage is redone
+    (prepared / "train_images.npy").write_bytes((prepared / "train_images.npy").read_bytes()[:-1])
+    prepare(manifest, 16, prepared)
+    assert np.load(prepared / "train_images.npy").shape == (2, 16, 16, 3)
 
 
-# ---- downloads, from a real server
+def test_an_image_that_is_gone_or_changed_after_the_manifest_is_named(tmp_path):
+    root = make_mvtec(tmp_path / "mine")
+    manifest = fetch_folder(tmp_path, root)
+    picture(root / "bolt/train/good/001.png", value=3)
+    with pytest.raises(InputError, match="train/good/001.png: changed since its manifest was written"):
+        prepare(manifest, 8, tmp_path / "prepared")
+    (root / "bolt/train/good/001.png").unlink()
+    with pytest.raises(InputError, match="train/good/001.png: no such image"):
+        prepare(manifest, 8, tmp_path / "prepared")
+    assert not (tmp_path / "prepared").exists()
 
 
-@pytest.fixture
-def server(tmp_path):
-    """Serves ``tmp_path/served`` on 127.0.0.1; yields its address."""
-    (tmp_path / "served").mkdir()
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
+    root = make_mvtec(tmp_path / "mine", size=(400, 400), train=60)
+    manifest = fetch_folder(tmp_path, root)
+    prepare(manifest, 300, tmp_path / "whole")
+    command = f"from pathlib import Path; from decodiff.stages.prepare import prepare; prepare(Path({str(manifest)!r}), 300, "
+    command += f"Path({str(tmp_path / 'killed')!r}), 1)"
+    process = subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.DEVNULL)
+    partial = tmp_path / ".killed.part" / "train_images.npy"
+    while not (partial.is_file() and partial.stat().st_size > 3_000_000) and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    # what is there already is not made again: mark it
+    size = partial.stat().st_size
+    with open(partial, "r+b") as stream:
+        stream.seek(200_000)
+        stream.write(b"mark")
+    prepare(manifest, 300, tmp_path / "killed")
+    made, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
+    assert made["train_images.npy"][200_000:200_004] == b"mark" and size < len(made["train_images.npy"])
+    made["train_images.npy"] = made["train_images.npy"].replace(b"mark", whole["train_images.npy"][200_000:200_004])
+    assert made == whole and not partial.parent.exists()
 
 
-def archive_of(root, path, extra=None):
-    with tarfile.open(path, "w:gz") as tar:
-        tar.add(root, arcname=".")
-        if extra is not None:
-            tar.addfile(*extra)
-    return sha256(path.read_bytes()).hexdigest()
+# ---- the real ones, where they are
 
 
-def served_data_set(tmp_path, server, **changes):
-    checksum = archive_of(make_mvtec(tmp_path / "mine"), tmp_path / "served" / "bolts.tar.gz")
-    values = {
-        "title": "Bolts",
-        "layout": "mvtec",
-        "origin": "archive",
-        "licence": "none",
-        "citation": "none",
-        "homepage": "http://127.0.0.1/bolts",
-        "mirrors": (f"{server}/gone.tar.gz", f"{server}/bolts.tar.gz"),
-        "sha256": checksum,
-        "categories": ("bolt",),
-    }
-    return DataSet(**{**values, **changes})
+SOURCES = os.environ.get("DECODIFF_SOURCES")
 
 
-def test_a_data_set_is_downloaded_from_the_second_mirror_when_the_first_is_gone(tmp_path, server, monkeypatch):
-    monkeypatch.setitem(REGISTRY, "bolts", served_data_set(tmp_path, server))
-    manifest = tmp_path / "data" / "bolts" / "manifest.csv"
-    fetch("bolts", None, manifest)
-    assert len(read_rows(manifest)) == 5
-
-
-def test_a_wrong_checksum_is_refused_and_nothing_is_unpacked(tmp_path, server, monkeypatch):
-    monkeypatch.setitem(REGISTRY, "bolts", served_data_set(tmp_path, server, sha256="0" * 64))
-    with pytest.raises(InputError, match="bolts.tar.gz: served another file than expected.*data.bolts.source"):
-        fetch("bolts", None, tmp_path / "data" / "manifest.csv")
-    assert not (tmp_path / "data" / "images").exists()
-
-
-def test_a_host_that_cannot_be_reached_is_one_clear_line(tmp_path):
-    dataset = served_data_set_without_server()
-    with pytest.raises(InputError, match="cannot be reached .*; get it from .* and set data.bolts.source") as error:
-        download("bolts", dataset, tmp_path)
-    assert "\n" not in str(error.value)
-
-
-def served_data_set_without_server():
-    # a port on which nothing listens
-    return DataSet("Bolts", "mvtec", "archive", "", "", "http://127.0.0.1/", ("http://127.0.0.1:9/bolts.tar",), "0" * 64)
-
-
-def evil_members():
-    outside = tarfile.TarInfo("../outside.txt")
-    outside.size = 4
-    link = tarfile.TarInfo("bolt/link")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    device = tarfile.TarInfo("bolt/device")
-    device.type = tarfile.CHRTYPE
-    return {"outside": (outside, io.BytesIO(b"evil")), "link": (link, None), "device": (device, None)}
-
-
-@pytest.mark.parametrize("kind", ["outside", "link", "device"])
-def test_an_archive_cannot_leave_its_folder(tmp_path, kind):
-    archive_of(make_mvtec(tmp_path / "mine"), tmp_path / "evil.tar.gz", extra=evil_members()[kind])
-    with pytest.raises(InputError, match="evil.tar.gz: cannot be unpacked"):
-        unpack(tmp_path / "evil.tar.gz", tmp_path / "data" / "images")
-    assert not (tmp_path / "data" / "images").exists() and not (tmp_path / "data" / "outside.txt").exists()
-
-
-def test_a_cut_off_archive_is_refused_whole(tmp_path):
-    path = tmp_path / "cut.tar.gz"
-    archive_of(make_mvtec(tmp_path / "mine"), path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 5])
-    with pytest.raises(InputError, match="cut.tar.gz: cannot be unpacked"):
-        unpack(path, tmp_path / "images")
-    assert not (tmp_path / "images").exists()
+@pytest.mark.parametrize(
+    ("name", "kind", "counts"),
+    [
+        ("elpv", "elpv", (1206, 302, 1116)),
+        ("mtd", "mtd", (761, 191, 392)),
+        ("screw", "folder", (320, 41, 119)),
+    ],
+)
+def test_real_data_sets_have_the_counts_they_are_known_for(tmp_path, name, kind, counts):
+    source = None
+    if name == "elpv":
+        pytest.importorskip("elpv_dataset", reason="needs pip install --editable '.[elpv]'")
+    elif SOURCES is None:
+        pytest.skip(f"needs DECODIFF_SOURCES, a folder with {name}/ in it")
+    else:
+        source = f"{SOURCES}/{name}"
+    manifest = tmp_path / "manifest.csv"
+    fetch(name, source, kind, "all", manifest)
+    found = json.loads((tmp_path / "origin.json").read_text())["counts"]
+    assert (found["train"], found["test_normal"], found["test_anomalous"]) == counts
+    prepare(manifest, 32, tmp_path / "prepared")
+    assert len(np.load(tmp_path / "prepared" / "train_images.npy", mmap_mode="r")) == counts[0]

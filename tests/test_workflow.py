@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pictures import make_mvtec
 
 from decodiff.metrics import METRICS
 
@@ -80,6 +81,11 @@ def test_the_metrics_are_those_of_the_categories_and_their_mean(finished):
         assert [row["category"] for row in csv.DictReader(stream)] == ["ring", "mean"]
 
 
+def table(directory, name):
+    with open(directory / f"results/toy/tables/{name}.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def test_tables_average_the_seeds(finished):
     with open(finished / "results/toy/tables/T7.csv") as stream:
         shown = {(row["scope"], row["category"]): float(row["image_auroc"]) for row in csv.DictReader(stream)}
@@ -99,6 +105,32 @@ def test_every_rule_leaves_a_log_and_a_benchmark(finished):
         assert log.with_suffix(".tsv").is_file()
     assert "180 anomaly maps of 32×32 pixels" in (finished / "logs/toy/all-0-demo-score.log").read_text()
     assert len(list((finished / "logs").rglob("*.log"))) >= 20
+
+
+def test_own_images_with_and_without_anomalous_ones_or_masks(tmp_path):
+    make_mvtec(tmp_path / "mine", ("bolt", "nut"), size=(40, 32), train=8)
+    shutil.rmtree(tmp_path / "mine/bolt/ground_truth")
+    for part in ("test", "ground_truth"):
+        shutil.rmtree(tmp_path / "mine/nut" / part / "bent")
+    lines = [f"mine/bolt/train/good/{index:03d}.png,train,screw,0" for index in range(8)]
+    lines += ["mine/bolt/test/good/000.png,test,screw,0", "mine/bolt/test/bent/000.png,test,screw,1"]
+    (tmp_path / "list.csv").write_text("\n".join(["image,split,category,label", *lines]) + "\n")
+    data = {
+        "mine": {"kind": "folder", "source": str(tmp_path / "mine")},
+        "listed": {"kind": "csv", "source": str(tmp_path / "list.csv")},
+    }
+    config = write_config(tmp_path, seeds=[0], data=data, scopes={"all": ["mine", "listed"]})
+    snakemake(tmp_path, "--configfile", config)
+    for name, rows in (("mine", 5), ("listed", 2)):
+        with open(tmp_path / f"results/toy/all/seed-0/{name}/scores.csv", newline="") as stream:
+            assert len(list(csv.DictReader(stream))) == rows
+    detection = {(row["dataset"], row["category"]): row for row in table(tmp_path, "T7")}
+    localisation = {(row["dataset"], row["category"]): row for row in table(tmp_path, "T8")}
+    for key in (("mine", "bolt"), ("listed", "screw")):
+        assert float(detection[key]["image_auroc"]) in (0, 0.5, 1), "one anomalous image against one or two"
+        assert localisation[key]["pixel_auroc"] == "" and "not every anomalous image has a mask" in localisation[key]["note"]
+    assert detection["mine", "nut"]["image_auroc"] == "" and "no anomalous" in detection["mine", "nut"]["note"]
+    assert "bolt" in (tmp_path / "results/toy/report.html").read_text()
 
 
 def planned(output):
@@ -150,7 +182,7 @@ def test_a_download_that_fails_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there, so no host is reached
     output = snakemake(tmp_path, "data/visa/manifest.csv", "--configfile", ROOT / "config/config.yaml", check=False)
     lines = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert len(set(lines)) == 1 and "cannot be reached" in lines[0] and "set data.visa.source" in lines[0]
+    assert len(set(lines)) == 1 and "cannot be reached" in lines[0] and "give its path: data.visa.source" in lines[0]
     assert "Traceback" not in output
 
 

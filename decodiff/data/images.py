@@ -2,55 +2,131 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from decodiff.errors import InputError
+from decodiff.files import bytes_sha256
 
 # a picture of more pixels than this is refused as a decompression bomb, before it is decoded; in place of Pillow's own limit,
 # which only warns
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = None
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jp2"}
+SIXTEEN_BITS = 65535
 
 
-def open_image(path: Path) -> Image.Image:
-    """Decode a whole image file, turned as its EXIF data says; mode as stored.
+def read_bytes(path: Path) -> bytes:
+    """A file's content. Raises `InputError` when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such image; restore it or remove it from the data set") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+
+
+def decode(content: bytes, path: Path) -> Image.Image:
+    """Decode a whole image file, turned as its EXIF data says; mode as stored. ``path`` is named in messages.
 
     Raises:
-        InputError: the file is missing, truncated, not an image, or too large.
+        InputError: truncated, not an image, or too large.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{path}: {image.width}×{image.height} pixels, more than the {MAX_PIXELS:,} allowed; resize it"
                 )
             image.load()
             return ImageOps.exif_transpose(image)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such image; restore it or remove it from the data set") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: not a whole image ({error}); replace the file") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        reason = "no picture that can be decoded" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise InputError(f"{path}: not a whole image ({reason}); replace the file") from error
 
 
-def read_rgb(path: Path) -> Image.Image:
-    """An image in RGB, 8 bits a channel; 16-bit grey is scaled, not cut. Raises `InputError` as `open_image`."""
-    image = open_image(path)
+def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray:
+    """Values of an image of integers, int64 ``[H,W]`` in [0, 65535]."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min(initial=0) < 0 or values.max(initial=0) > SIXTEEN_BITS:
+        raise InputError(f"{path}: values outside 0 to {SIXTEEN_BITS}; save it with 8 or 16 bits a channel")
+    return values
+
+
+def as_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """RGB with 8 bits a channel: 16-bit grey is scaled, not cut; transparent parts are seen on white.
+
+    Raises:
+        InputError: the image has floating-point values or another mode that has no agreed look.
+    """
     if image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.float64)
-        image = Image.fromarray(np.round(values / (65535 if values.max() > 255 else 255) * 255).clip(0, 255).astype(np.uint8))
+        return Image.fromarray(np.round(_sixteen_bits(image, path) / 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("F", "LAB"):
+        raise InputError(f"{path}: an image of mode {image.mode}; save it with 8 or 16 bits a channel")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def read_mask(path: Path) -> Image.Image:
-    """A mask in mode L: 255 on the anomalous area, else 0. Raises `InputError` as `open_image`.
+def read_rgb(path: Path, sha256: str | None = None) -> Image.Image:
+    """An image file in RGB, see `as_rgb`.
 
-    A mask that reaches 255 is a picture of the area, at times with smoothed or compressed edges: the area is what lies above
-    half. One that does not holds class numbers: the area is what lies above 0.
+    Raises:
+        InputError: it cannot be read, or ``sha256`` is given and the file has another.
     """
-    values = np.asarray(open_image(path).convert("L"))
-    threshold = 127 if values.max(initial=0) == 255 else 0
-    return Image.fromarray(np.where(values > threshold, 255, 0).astype(np.uint8))
+    content = read_bytes(path)
+    if sha256 is not None and bytes_sha256(content) != sha256:
+        raise InputError(f"{path}: changed since its manifest was written; fetch the data set again")
+    return as_rgb(decode(content, path), path)
+
+
+def _mask_area(image: Image.Image, path: Path) -> np.ndarray:
+    """Where a mask's picture marks an anomaly, bool ``[H,W]``; see `read_mask`."""
+    if image.mode.startswith("I"):
+        values = _sixteen_bits(image, path)
+        full = SIXTEEN_BITS if values.max(initial=0) > 255 else 255
+    else:
+        values, full = np.asarray(image.convert("RGB")).max(axis=2), 255
+    # colours of a palette stand for classes
+    is_picture = image.mode != "P" and values.max(initial=0) == full
+    return values > (full // 2 if is_picture else 0)
+
+
+def mask_files(path: Path) -> list[Path]:
+    """The pictures of a mask: the file itself, or those in its folder. Raises `InputError` when the folder holds none."""
+    if not path.is_dir():
+        return [path]
+    parts = sorted(part for part in path.iterdir() if part.suffix.lower() in SUFFIXES and not part.name.startswith("."))
+    if not parts:
+        raise InputError(f"{path}: a folder of masks without a mask; add it, or remove the image")
+    return parts
+
+
+def join_masks(parts: list[tuple[Path, bytes]]) -> Image.Image:
+    """One mask from the pictures of it, as `read_mask`.
+
+    Raises:
+        InputError: a picture cannot be decoded, there is none, or they differ in size.
+    """
+    areas = {path: _mask_area(decode(content, path), path) for path, content in parts}
+    if len({area.shape for area in areas.values()}) != 1:
+        sizes = ", ".join(f"{path.name} {area.shape[1]}×{area.shape[0]}" for path, area in areas.items())
+        raise InputError(f"{parts[0][0].parent}: masks of one image with different sizes ({sizes}); make them the same")
+    return Image.fromarray(np.where(np.logical_or.reduce(list(areas.values())), 255, 0).astype(np.uint8))
+
+
+def read_mask(path: Path) -> Image.Image:
+    """A mask in mode L: 255 on the anomalous area, else 0.
+
+    ``path`` is a picture, or a folder whose pictures are joined. A picture that reaches full white may have smoothed or
+    compressed edges: the area is what lies above half. One that does not, or has a palette, holds class numbers: the area is
+    what lies above 0.
+
+    Raises:
+        InputError: a picture is missing or cannot be decoded, or several differ in size.
+    """
+    return join_masks([(part, read_bytes(part)) for part in mask_files(path)])

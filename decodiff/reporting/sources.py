@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from decodiff.data.manifest import Row, read_positions
-from decodiff.data.registry import REGISTRY
+from decodiff.data.registry import display_name
 from decodiff.data.views import cropped
 from decodiff.files import read_array
 
@@ -34,7 +34,7 @@ class Part:
 
     @property
     def title(self) -> str:
-        return REGISTRY[self.dataset].title
+        return display_name(self.dataset)
 
     @cached_property
     def _images(self) -> tuple[np.ndarray, list[Row]]:

