@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
@@ -37,6 +39,21 @@ UNET_SIZES = {
     # not of the paper: small enough to learn the embedded data set on two processor cores in minutes
     "UNet_demo": UNetSize(32, 2, 64, multipliers=(1, 2, 2), layers=1, dropout=0.0),
 }
+
+
+class OneTokenAttention:
+    """Cross-attention to a context of one token, without what cannot matter.
+
+    A softmax over one key is 1 whatever the query, so the result is the projected value at every position. Queries, keys and
+    the normalisation before them have no influence and no gradient.
+    """
+
+    def __call__(
+        self, attention: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **_: object
+    ) -> torch.Tensor:
+        projection, dropout = attention.to_out
+        value = dropout(projection(attention.to_v(encoder_hidden_states)))
+        return value.expand(-1, hidden_states.shape[1], -1)
 
 
 class DeviationUNet(ModelMixin, ConfigMixin):
@@ -80,6 +97,11 @@ class DeviationUNet(ModelMixin, ConfigMixin):
             cross_attention_dim=context,
             dropout=dropout,
         )
+        for block in self.unet.modules():
+            if isinstance(block, BasicTransformerBlock):
+                block.attn2.set_processor(OneTokenAttention())
+                for unused in (block.norm2, block.attn2.to_q, block.attn2.to_k):
+                    unused.requires_grad_(False)
 
     def forward(self, latent: torch.Tensor, timestep: torch.Tensor, category: torch.Tensor) -> torch.Tensor:
         """Predict ``d``.
