@@ -1,13 +1,26 @@
-"""Weights under the names of the authors' code (LDM's ``UNetModel``), mapped to ours one to one."""
+"""Weights under the names of the authors' code (LDM's ``UNetModel``), mapped to ours one to one, and read without executing."""
 
 from __future__ import annotations
 
+import argparse
+import logging
+import pickle
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from decodiff.models.unet import DeviationUNet
+from decodiff.errors import InputError
+from decodiff.models.unet import UNET_SIZES, DeviationUNet
+
+log = logging.getLogger(__name__)
+
+EMBEDDING = "cond_stage_model.embedding.weight"
+FIRST_CONVOLUTION = "input_blocks.0.0.weight"
+LDM_PREFIX = "model.diffusion_model."
+NAMED = 3
 
 _RESIDUAL = {
     "in_layers.0": "norm1",
@@ -90,3 +103,90 @@ def from_reference(state: Mapping[str, torch.Tensor], model: DeviationUNet) -> d
     if problems:
         raise ValueError(f"weights do not fit: {'; '.join(problems[:3])}" + (" …" if len(problems) > 3 else ""))
     return mapped
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A PyTorch checkpoint; besides tensors and plain values it may hold an ``argparse.Namespace``, and nothing that runs.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds objects of other classes.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; check the path")
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"it holds {found[1]}, which could run code" if found else "it holds more than weights, or is damaged"
+        raise InputError(f"{path}: not read: {what}; save the state dict alone with torch.save") from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: not a whole PyTorch checkpoint ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds {type(content).__name__}, expected a dictionary with the weights")
+    return content
+
+
+def _tensors(content: Mapping[str, Any], key: str, path: Path) -> dict[str, torch.Tensor]:
+    state = content.get(key)
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise InputError(f"{path}: no weights under {key!r}; it has {', '.join(map(str, list(content)[:NAMED]))}")
+    return state
+
+
+def load_reference(path: Path, unet: str, num_categories: int) -> DeviationUNet:
+    """A network with the authors' released weights.
+
+    Args:
+        path: their checkpoint, ``{'model': state dict, 'args': Namespace}``.
+        unet: the size it should have.
+        num_categories: how many categories the scope has.
+
+    Raises:
+        InputError: the file cannot be read safely, or its weights are of another size or number of categories.
+    """
+    state = _tensors(read_checkpoint(path), "model", path)
+    size, first, embedding = UNET_SIZES[unet], state.get(FIRST_CONVOLUTION), state.get(EMBEDDING)
+    if first is None or embedding is None or first.ndim != 4:
+        raise InputError(f"{path}: no {FIRST_CONVOLUTION} or {EMBEDDING}; not a checkpoint of the authors' network")
+    if len(first) != size.channels:
+        sizes = [name for name, other in UNET_SIZES.items() if other.channels == len(first)]
+        raise InputError(f"{path}: {len(first)} channels, that is {sizes or 'no known size'}; set training.unet to it")
+    if len(embedding) != num_categories:
+        raise InputError(f"{path}: trained on {len(embedding)} categories, the scope has {num_categories}; choose its data set")
+    model = DeviationUNet(num_categories, **vars(size), latent_channels=first.shape[1])
+    try:
+        model.load_state_dict(from_reference(state, model))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    return model
+
+
+def start_from(path: Path, model: DeviationUNet) -> None:
+    """Copy into ``model`` those weights of an LDM checkpoint (``model.diffusion_model.*``) that fit, and log which do not.
+
+    Raises:
+        InputError: the file cannot be read safely, or nothing of it fits.
+    """
+    content = read_checkpoint(path)
+    state = _tensors(content, "state_dict", path) if "state_dict" in content else content
+    own, fitting, left = model.state_dict(), {}, []
+    for name, tensor in state.items():
+        if not name.startswith(LDM_PREFIX):
+            continue
+        try:
+            ours = our_name(name.removeprefix(LDM_PREFIX), model.config.layers)
+        except KeyError:
+            ours = ""
+        if ours in own and own[ours].shape == tensor.shape:
+            fitting[ours] = tensor
+        else:
+            left.append(name)
+    if not fitting:
+        raise InputError(f"{path}: no weight of it ({LDM_PREFIX}*) fits this network; choose another size or start at random")
+    model.load_state_dict(fitting, strict=False)
+    missing = sorted(own.keys() - fitting.keys())
+    log.info("start values: %d of %d weights from %s", len(fitting), len(own), path)
+    for what, names in (("of the checkpoint do not fit", left), ("of the network start at random", missing)):
+        if names:
+            log.warning("start values: %d weights %s: %s", len(names), what, ", ".join(names))
