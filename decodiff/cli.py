@@ -34,19 +34,23 @@ Threads = Annotated[int | None, typer.Option(help="Processor threads to compute 
 
 
 def _begin(log: Path | None, threads: int | None = None) -> None:
-    """Messages go to the screen and to the log file; networks compute with the given number of threads."""
+    """Messages go to the screen and to the log file; networks compute with the given number of threads.
+
+    Of several processes that torchrun started, the first one speaks, and they share the threads.
+    """
+    is_first = os.environ.get("RANK", "0") == "0"
     # progress bars: lively on a terminal, a line now and then in a log
     os.environ.setdefault("TQDM_MININTERVAL", "0.2" if sys.stderr.isatty() else "10")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
-    if log is not None:
+    if log is not None and is_first:
         log.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=handlers)
-    logging.getLogger("decodiff").setLevel(logging.INFO)
+    logging.getLogger("decodiff").setLevel(logging.INFO if is_first else logging.WARNING)
     if threads is not None:
         import torch
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 @app.command()
@@ -147,13 +151,17 @@ def train(
     latents: Annotated[list[Path], typer.Option(help="Latents of each data set of the scope, in its order.")],
     prepared: Annotated[list[Path], typer.Option(help="Prepared folder of each data set of the scope, in its order.")],
     output: Output,
+    autoencoder: Annotated[
+        Path | None, typer.Option(help="Folder of the autoencoder, where images are encoded while training or looked at.")
+    ] = None,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's files.")] = None,
     log: LogFile = None,
     threads: Threads = None,
 ) -> None:
-    """Train the network of one scope."""
+    """Train the network of one scope; under torchrun, by several processes together."""
     _begin(log, threads)
-    from decodiff.stages.train import TrainingSet
     from decodiff.stages.train import train as stage
+    from decodiff.training.data import TrainingSet
 
     settings = load(config)
     sections = settings.sections("train")
@@ -161,10 +169,28 @@ def train(
     if not len(members) == len(latents) == len(prepared):
         raise InputError(f"scope {scope} has {len(members)} data sets; give --latents and --prepared once for each")
     sets = [
-        TrainingSet(name, latents[i], prepared[i], settings.data[name], categories)
+        TrainingSet(name, latents[i], prepared[i], settings.data[name].augmentation, categories)
         for i, (name, categories) in enumerate(members.items())
     ]
-    stage(sets, sections["diffusion"], sections["masking"], sections["training"], seed, output)
+    if sections["model"].source != "train":
+        raise InputError("model.source: the network is not trained but imported; see decodiff import-reference")
+    stage(sets, seed=seed, output=output, autoencoder=autoencoder, tensorboard=tensorboard, **sections)
+
+
+@app.command("import-reference")
+def import_reference(
+    weights: Annotated[Path, typer.Argument(help="The authors' checkpoint.")],
+    scope: Scope,
+    output: Output,
+    config: ConfigFile = Path("config/config.yaml"),
+    log: LogFile = None,
+) -> None:
+    """Bring the authors' released weights to a folder in diffusers' format, executing nothing of the file."""
+    _begin(log)
+    from decodiff.stages.import_reference import import_reference as stage
+
+    settings = load(config)
+    stage(weights, settings.members(scope), settings.diffusion, settings.training, output)
 
 
 @app.command()
@@ -251,17 +277,31 @@ def figure(
     """Draw a figure as PNG and PDF."""
     _begin(log)
     from decodiff.reporting import figures
+    from decodiff.reporting.names import METHOD_FIGURE
     from decodiff.reporting.sources import Part
 
     sections = load(config).sections("figure")
     part = Part(dataset, results, prepared, sections["image"].crop, sections["evaluation"].protocol)
-    if name == "F2":
+    if name == METHOD_FIGURE:
         from decodiff.reporting.method_figure import method
 
         chosen = {key: sections[key] for key in ("diffusion", "masking", "correction", "seed")}
         method(part, latents, unet, autoencoder, path=output, **chosen)
     else:
         figures.draw(name, part, output)
+
+
+@app.command("training-curve")
+def training_curve(
+    logs: Annotated[list[Path], typer.Argument(help="log.csv of a trained network, once for each seed.")],
+    output: Annotated[Path, typer.Option(help="The PNG to write; the PDF goes beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Draw the course of a training."""
+    _begin(log)
+    from decodiff.reporting.training_curve import training_curve as draw
+
+    draw(logs, output)
 
 
 @app.command()

@@ -6,6 +6,7 @@ parameters, so a changed setting reruns the stages that read it and no others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +22,8 @@ from decodiff.timesteps import strided_timesteps
 # of this checkout, wherever a command is started
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 HUB_DOWNSAMPLING = 8
+# in the name of a scope
+EACH_CATEGORY = "{category}"
 # folders beside those of the scopes
 RESERVED = ("autoencoder", "latents", "tables", "figures")
 
@@ -34,17 +37,43 @@ class Section(BaseModel):
 
 
 class Augmentation(Section):
-    """Random changes of a training image, all from a finite set of views, so that each view is encoded once.
+    """Random changes of a training image.
+
+    Shifts and half turns are a finite set of views, each encoded once. Any of the other changes makes the set infinite; images
+    are then encoded while the network trains.
 
     Attributes:
         max_shift: a shift moves the crop by up to this many pixels each way; needs that much margin around the crop.
         shift_probability: probability that an image is shifted at all.
         half_turn_probability: probability that an image is turned by 180°.
+        rotation_degrees: a rotation turns by up to this angle each way; needs margin around the crop.
+        rotation_probability: probability that an image is rotated.
+        brightness, contrast: factors are drawn from 1 ± this.
+        colour_probability: probability that brightness and contrast change.
     """
 
     max_shift: Annotated[int, Field(ge=0)] = 0
     shift_probability: Ratio = 0.5
     half_turn_probability: Ratio = 0.0
+    rotation_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+    rotation_probability: Ratio = 0.0
+    brightness: Ratio = 0.0
+    contrast: Ratio = 0.0
+    colour_probability: Ratio = 0.0
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether only shifts and half turns occur."""
+        rotates = self.rotation_degrees > 0 and self.rotation_probability > 0
+        recolours = (self.brightness > 0 or self.contrast > 0) and self.colour_probability > 0
+        return not (rotates or recolours)
+
+    def margin(self, crop: int) -> int:
+        """Pixels that are needed around the crop on each side."""
+        if self.rotation_probability == 0:
+            return self.max_shift
+        angle = math.radians(self.rotation_degrees)
+        return self.max_shift + math.ceil(crop / 2 * (math.cos(angle) + math.sin(angle) - 1))
 
 
 class Data(Section):
@@ -123,9 +152,17 @@ class TrainedAutoencoder(Section):
 
 
 class Diffusion(Section):
-    """The forward process: T timesteps of the cosine schedule."""
+    """The forward process on the cosine schedule, and what the network learns of it.
 
+    Attributes:
+        objective: ``deviation`` is DeCo-Diff; ``noise`` is standard diffusion, for comparison.
+        num_train_timesteps: T, the length of the schedule.
+        trained_timesteps: how many of the T timesteps are trained, evenly spaced from 0; null trains all.
+    """
+
+    objective: Literal["deviation", "noise"] = "deviation"
     num_train_timesteps: Positive = 10
+    trained_timesteps: Positive | None = None
 
 
 class Masking(Section):
@@ -149,10 +186,19 @@ class Training(Section):
     """Optimisation of the deviation network.
 
     The learning rate rises linearly over ``warmup_epochs`` and then follows a cosine over ``epochs · cosine_stretch``
-    epochs, of which ``epochs`` are trained. ``clip_gradient_norm`` of null clips nothing.
+    epochs, of which ``epochs`` are trained.
+
+    Attributes:
+        dropout: in the network's residual blocks; null takes that of its size.
+        gradient_accumulation: batches per optimiser step.
+        clip_gradient_norm: null clips nothing.
+        ema_decay: decay of a moving average of the weights, which is then the result; null keeps the weights themselves.
+        look_every: every so many epochs a few test images are corrected and shown in TensorBoard; 0 never does.
+        look_images: how many.
     """
 
     unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_demo"]
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     epochs: Positive
     batch_size: Positive
     gradient_accumulation: Positive = 1
@@ -162,6 +208,9 @@ class Training(Section):
     cosine_stretch: Annotated[float, Field(ge=1)] = 1.5
     clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    look_every: Annotated[int, Field(ge=0)] = 0
+    look_images: Positive = 4
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Training:
@@ -170,8 +219,36 @@ class Training(Section):
         return self
 
 
+class TrainedModel(Section):
+    """A network trained in the pipeline.
+
+    ``start`` is an LDM checkpoint whose ``model.diffusion_model.*`` give the start values where they fit; null starts at
+    random.
+    """
+
+    source: Literal["train"] = "train"
+    start: str | None = None
+
+
+class ReferenceModel(Section):
+    """The authors' released weights instead of training; ``{scope}`` in ``path`` stands for the scope's name."""
+
+    source: Literal["reference"]
+    path: str
+
+
 class Correction(Section):
+    """The reverse process.
+
+    Attributes:
+        steps: S.
+        num_train_timesteps: length of its schedule; null takes that of the training.
+        noise_timestep: with the objective ``noise``, the timestep to which the latent is noised before it is denoised.
+    """
+
     steps: Positive = 5
+    num_train_timesteps: Positive | None = None
+    noise_timestep: Annotated[int, Field(ge=0)] | None = None
     batch_size: Positive = 16
 
 
@@ -196,7 +273,8 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "fetch": ("data.source", "data.kind", "data.split"),
     "autoencoder": ("autoencoder", "image", "seed"),
     "encode": ("data.augmentation", "image"),
-    "train": ("diffusion", "masking", "training"),
+    "train": ("diffusion", "masking", "training", "model", "image"),
+    "import-reference": ("diffusion", "training", "model"),
     "correct": ("diffusion", "correction"),
     "score": ("scoring",),
     "evaluate": ("evaluation", "image"),
@@ -213,6 +291,8 @@ class Config(Section):
         run: name of the run; its models and results go to ``models/<run>`` and ``results/<run>``.
         recipe: name of a file in ``config/recipes`` whose settings hold where this configuration names none.
         seed: seed of the autoencoder and of drawn examples; ``seeds``: one model is trained for each.
+        augmentation: of data sets that state none, by the name of the registry, and ``default`` for the others.
+        processes: how many train one network together; the result is the same.
         data: the data sets by name.
         scopes: which data sets or single categories share one model: a list of ``dataset`` or ``dataset/category``.
     """
@@ -221,6 +301,8 @@ class Config(Section):
     recipe: Name | None = None
     seed: int = 0
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    augmentation: dict[Name, Augmentation] = {}
+    processes: Positive = 1
     data: dict[Name, Data]
     scopes: dict[Name, tuple[str, ...]]
     image: Image
@@ -228,17 +310,16 @@ class Config(Section):
     diffusion: Diffusion = Diffusion()
     masking: Masking
     training: Training
+    model: Annotated[TrainedModel | ReferenceModel, Field(discriminator="source")] = TrainedModel()
     correction: Correction = Correction()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
-        problems = [*self._data_problems(), *self._size_problems()]
-        try:
-            strided_timesteps(self.diffusion.num_train_timesteps, self.correction.steps)
-        except ValueError as error:
-            problems.append(f"correction.steps: {error}")
+        problems = [*self._data_problems(), *self._size_problems(), *self._step_problems()]
+        if self.model.source == "reference" and len(self.seeds) > 1:
+            problems.append("seeds: weights that are not trained here have no seeds; give one")
         if len(set(self.seeds)) != len(self.seeds):
             problems.append("seeds: each must be named once")
         if problems:
@@ -281,16 +362,39 @@ class Config(Section):
                 problems.append(f"scopes.{scope}: this name is taken by a folder of results; choose another")
         return problems
 
+    def _step_problems(self) -> list[str]:
+        problems = []
+        if self.diffusion.trained_timesteps is not None:
+            try:
+                strided_timesteps(self.diffusion.num_train_timesteps, self.diffusion.trained_timesteps)
+            except ValueError as error:
+                problems.append(f"diffusion.trained_timesteps: {error}")
+        length = self.correction.num_train_timesteps or self.diffusion.num_train_timesteps
+        try:
+            steps = strided_timesteps(length, self.correction.steps)
+        except ValueError as error:
+            return [*problems, f"correction.steps: {error}"]
+        start = self.correction.noise_timestep
+        if self.diffusion.objective == "noise" and length % self.correction.steps:
+            problems.append(f"correction.steps: {self.correction.steps} does not divide {length}, as DDIM needs it")
+        if self.diffusion.objective == "noise" and start not in steps:
+            problems.append(
+                f"correction.noise_timestep: {start} with diffusion.objective noise; choose one of {', '.join(map(str, steps))}"
+            )
+        elif self.diffusion.objective == "deviation" and start is not None:
+            problems.append("correction.noise_timestep: nothing is noised with diffusion.objective deviation; leave it out")
+        return problems
+
     def _size_problems(self) -> list[str]:
         problems = []
         if self.image.crop > self.image.resize:
             problems.append(f"image.crop: {self.image.crop} is larger than image.resize {self.image.resize}")
         margin = (self.image.resize - self.image.crop) // 2
         for name, data in self.data.items():
-            if data.augmentation.max_shift > margin:
+            if (needed := data.augmentation.margin(self.image.crop)) > margin:
                 problems.append(
-                    f"data.{name}.augmentation.max_shift: {data.augmentation.max_shift} needs that margin around the crop, "
-                    f"there are {margin} pixels"
+                    f"data.{name}.augmentation: max_shift and rotation_degrees need a margin of {needed} pixels around the "
+                    f"crop, there are {margin}"
                 )
         # one on the hub with other cells is refused when it is loaded
         cell = self.autoencoder.downsampling
@@ -349,6 +453,44 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _with_augmentations(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give every data set that states no augmentation the one meant for it."""
+    known, data = settings.get("augmentation"), settings.get("data")
+    if not isinstance(known, Mapping) or not isinstance(data, Mapping):
+        return settings
+    completed = {}
+    for name, entry in data.items():
+        if isinstance(entry, Mapping) and "augmentation" not in entry:
+            meant = known.get(entry.get("kind") or name, known.get("default"))
+            entry = {**entry, **({"augmentation": meant} if meant is not None else {})}
+        completed[name] = entry
+    return {**settings, "data": completed}
+
+
+def _with_single_categories(settings: dict[str, Any]) -> dict[str, Any]:
+    """Turn each scope whose name holds ``{category}`` into one per category of its data sets.
+
+    Raises:
+        InputError: the categories of a data set are not known beforehand.
+    """
+    scopes, data = settings.get("scopes"), settings.get("data")
+    if not isinstance(scopes, Mapping) or not isinstance(data, Mapping):
+        return settings
+    completed: dict[str, Any] = {}
+    for scope, members in scopes.items():
+        if EACH_CATEGORY not in str(scope):
+            completed[scope] = members
+            continue
+        for member in members:
+            entry = data.get(member)
+            kind = (entry.get("kind") if isinstance(entry, Mapping) else None) or member
+            if kind not in REGISTRY or not REGISTRY[kind].categories:
+                raise InputError(f"scopes.{scope}: the categories of {member!r} are not known beforehand; name each as a scope")
+            for category in REGISTRY[kind].categories:
+                completed[scope.replace(EACH_CATEGORY, category)] = [f"{member}/{category}"]
+    return {**settings, "scopes": completed}
+
+
 def _read_yaml(path: Path, what: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -374,12 +516,13 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml"))) or "none"
             raise InputError(f"{name}: recipe: no recipe {recipe!r} in config/recipes; choose one of {known}")
         settings = _merged(_read_yaml(path, "recipe"), settings)
+    settings = _with_single_categories(_with_augmentations(dict(settings)))
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
         problems = []
         for problem in error.errors(include_url=False):
-            key = ".".join(str(part) for part in problem["loc"] if part not in ("train", "pretrained"))
+            key = ".".join(str(part) for part in problem["loc"] if part not in ("train", "pretrained", "reference"))
             message = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
                 message = "unknown key; see config/README.md for those there are"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from diffusers import DDIMScheduler
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
@@ -111,3 +112,19 @@ class DeviationScheduler(SchedulerMixin, ConfigMixin):
             return DeviationSchedulerOutput(prev_sample=original, pred_original_sample=original)
         _, next_sigma = self._coefficients(int(self.timesteps[following]), latent)
         return DeviationSchedulerOutput(prev_sample=original + next_sigma * deviation, pred_original_sample=original)
+
+
+def build_scheduler(objective: str, num_train_timesteps: int) -> DeviationScheduler | DDIMScheduler:
+    """The scheduler of an objective, both on the same cosine schedule and with the same spacing of their steps.
+
+    ``deviation`` is DeCo-Diff's; ``noise`` is standard diffusion (Song et al., DDIM, ICLR 2021), as diffusers has it.
+    """
+    if objective == "deviation":
+        return DeviationScheduler(num_train_timesteps)
+    return DDIMScheduler(
+        num_train_timesteps,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+        clip_sample=False,
+    )

@@ -68,9 +68,19 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
         ({"seeds": [0, 0]}, "seeds: each must be named once"),
         ({"training__warmup_epochs": 56}, "training: warmup_epochs 56 leaves nothing of 56 epochs"),
         ({"autoencoder__downsampling": 3}, "autoencoder: downsampling 3 is not one of 2, 4, 8, 16"),
-        ({"data__demo__augmentation": {"max_shift": 2}}, "max_shift: 2 needs that margin"),
+        ({"data__demo__augmentation": {"max_shift": 2}}, "max_shift and rotation_degrees need a margin of 2 .*, there are 0"),
+        ({"diffusion": {"trained_timesteps": 6}}, "diffusion.trained_timesteps: no stride over 10 .* gives 6"),
+        ({"diffusion": {"objective": "noise"}}, "correction.noise_timestep: None with .* noise; choose one of 0, 2, 4, 6, 8"),
+        (
+            {"diffusion": {"objective": "noise"}, "correction": {"noise_timestep": 6, "steps": 4}},
+            "correction.steps: 4 does not divide 10",
+        ),
+        ({"correction": {"noise_timestep": 4}}, "correction.noise_timestep: nothing is noised"),
+        ({"model": {"source": "reference", "path": "x"}, "seeds": [0, 1]}, "seeds: weights that are not trained here"),
+        ({"model": {"source": "hub"}}, "model: .*'train', 'reference'"),
+        ({"data": {"mine": {"kind": "csv"}}, "scopes": {"{category}": ["mine"]}}, "the categories of 'mine' are not known"),
         ({"run": "../../elsewhere"}, "run: .*match pattern"),
-        ({"recipe": "secret"}, "recipe: no recipe 'secret' in config/recipes; choose one of released"),
+        ({"recipe": "secret"}, "recipe: no recipe 'secret' in config/recipes; choose one of paper, released"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(changes, expected):
@@ -106,6 +116,60 @@ def test_a_configuration_overrides_its_recipe_key_by_key():
     assert config.training.unet == "UNet_L" and config.training.gradient_accumulation == 2
     settings = yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"training": {"unet": "UNet_XS"}}
     assert validate(settings).training == config.training.model_copy(update={"unet": "UNet_XS"})
+
+
+# the table of docs/method.md
+RECIPES = {
+    "paper": {
+        "diffusion": {"num_train_timesteps": 1000, "trained_timesteps": 10},
+        "correction": {"steps": 5, "num_train_timesteps": 10},
+        "masking": {"patch_sides": (1, 2, 4, 8), "patch_probabilities": (0.4, 0.3, 0.2, 0.1)},
+        "training": {"gradient_accumulation": 1, "epochs": 800, "batch_size": 128, "learning_rate": 1e-4},
+        "scoring": {"latent_clip": 0.4, "pixel_clip": 0.4, "fused_sigma": 1.0},
+        "visa": {"rotation_degrees": 3, "rotation_probability": 0.3, "shift_probability": 0.8, "brightness": 0.05},
+        "mvtec_ad": {"max_shift": 4, "shift_probability": 0.5},
+    },
+    "released": {
+        "diffusion": {"num_train_timesteps": 10, "trained_timesteps": None},
+        "correction": {"steps": 5, "num_train_timesteps": None},
+        "masking": {"patch_sides": (1, 2, 4, 8, 16), "patch_probabilities": (0.3, 0.25, 0.2, 0.15, 0.1)},
+        "training": {"gradient_accumulation": 2, "epochs": 800, "batch_size": 128, "learning_rate": 1e-4},
+        "scoring": {"latent_clip": 0.2, "pixel_clip": 0.4, "fused_sigma": 0.0},
+        "visa": {"half_turn_probability": 0.5, "shift_probability": 0.5, "rotation_probability": 0.0},
+        "mvtec_ad": {"max_shift": 4, "shift_probability": 0.5},
+    },
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_holds_every_constant_of_its_public_code(recipe):
+    config = validate(yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"recipe": recipe})
+    for name, expected in RECIPES[recipe].items():
+        section = config.data[name].augmentation if name in config.data else getattr(config, name)
+        assert {key: getattr(section, key) for key in expected} == expected, name
+    training = config.training
+    assert (training.ema_decay, training.clip_gradient_norm, training.look_every) == (None, None, 0)
+    assert config.data["mvtec_ad"].augmentation.is_finite
+    assert config.data["visa"].augmentation.is_finite == (recipe == "released")
+
+
+def test_an_augmentation_of_ones_own_goes_before_the_recipes():
+    settings = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    settings["data"] = {"visa": {"augmentation": {"max_shift": 1}}, "mine": {"kind": "mvtec_ad", "source": "x"}}
+    config = validate(settings | {"scopes": {"all": ["visa", "mine"]}})
+    assert config.data["visa"].augmentation.max_shift == 1
+    assert config.data["visa"].augmentation.half_turn_probability == 0
+    assert config.data["mine"].augmentation.max_shift == 4, "by its kind, or the default"
+
+
+def test_a_scope_for_each_category():
+    config = validate(demo(scopes={"only_{category}": ["demo"], "all": ["demo"]}))
+    assert {scope: config.members(scope) for scope in config.scopes} == {
+        "only_weave": {"demo": ("weave",)},
+        "only_ring": {"demo": ("ring",)},
+        "only_grid": {"demo": ("grid",)},
+        "all": {"demo": ("weave", "ring", "grid")},
+    }
 
 
 def test_a_stage_reads_only_the_data_set_it_works_on():

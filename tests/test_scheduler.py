@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decodiff.correction import correct
-from decodiff.scheduler import DeviationScheduler
+from decodiff.objectives import noise_example
+from decodiff.scheduler import DeviationScheduler, build_scheduler
 from decodiff.timesteps import strided_timesteps
 
 
@@ -79,3 +80,36 @@ def test_configuration_round_trips(tmp_path):
     loaded = DeviationScheduler.from_config(DeviationScheduler.load_config(tmp_path))
     assert loaded.config.num_train_timesteps == 7
     assert torch.equal(loaded.alphas_cumprod, DeviationScheduler(7).alphas_cumprod)
+
+
+@pytest.mark.parametrize("start", [2, 4, 8])
+def test_standard_diffusion_with_the_true_noise_comes_back_to_the_latent(start):
+    scheduler = build_scheduler("noise", 10)
+    scheduler.set_timesteps(5)
+    scheduler.timesteps = scheduler.timesteps[scheduler.timesteps <= start]
+    generator = torch.Generator().manual_seed(0)
+    latent = torch.randn(3, 4, 8, 8, generator=generator)
+    noisy = scheduler.add_noise(latent, torch.randn(latent.shape, generator=generator), torch.full((3,), start))
+
+    def knows_the_latent(noisy, timestep, _category):
+        kept = scheduler.alphas_cumprod[timestep].reshape(-1, 1, 1, 1)
+        return (noisy - kept.sqrt() * latent) / (1 - kept).sqrt()
+
+    back = correct(knows_the_latent, noisy, torch.zeros(3, dtype=torch.int64), scheduler)
+    torch.testing.assert_close(back, latent, rtol=0, atol=1e-4)
+
+
+def test_both_objectives_are_on_one_schedule():
+    expected = DeviationScheduler(10).alphas_cumprod.float()
+    torch.testing.assert_close(build_scheduler("noise", 10).alphas_cumprod, expected, rtol=1e-4, atol=1e-7)
+    assert isinstance(build_scheduler("deviation", 10), DeviationScheduler)
+
+
+def test_an_example_of_standard_diffusion_is_the_whole_latent_noised():
+    scheduler = build_scheduler("noise", 10)
+    latent = torch.randn(64, 4, 8, 8)
+    example = noise_example(scheduler, latent, torch.arange(0, 10, 2), torch.Generator().manual_seed(0))
+    assert set(example.timestep.tolist()) == {0, 2, 4, 6, 8}
+    kept = scheduler.alphas_cumprod[example.timestep].reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(example.noisy, kept.sqrt() * latent + (1 - kept).sqrt() * example.target)
+    assert abs(example.target.std() - 1) < 0.02

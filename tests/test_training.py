@@ -1,25 +1,45 @@
-"""Training: what a batch holds, the learning rate, resuming to the bit, and a loss that is not a number."""
+"""Training: what a batch holds, the learning rate, resuming to the bit, several processes, and what goes wrong."""
 
 import csv
 import hashlib
 import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
+from accelerate.state import AcceleratorState
 
-from decodiff.config import Data, Diffusion, Masking, TrainedAutoencoder, Training
+from decodiff.config import Augmentation, Diffusion, Image, Masking, TrainedAutoencoder, TrainedModel, Training
+from decodiff.data.augment import augmented
 from decodiff.data.manifest import Row, write_rows
-from decodiff.data.views import View, cropped, view_probabilities, views
+from decodiff.data.views import View, cropped, to_tensor, view_probabilities, views
 from decodiff.errors import InputError
 from decodiff.files import write_json
+from decodiff.models.autoencoder import Autoencoder, build_autoencoder, save_autoencoder
+from decodiff.models.storage import States
+from decodiff.models.unet import build_unet
 from decodiff.stages import autoencoder as autoencoder_stage
-from decodiff.stages import train as train_stage
 from decodiff.stages.autoencoder import train_autoencoder
-from decodiff.stages.train import Latents, TrainingSet, learning_rate_factor, train
+from decodiff.stages.encode import encode
+from decodiff.stages.train import train
+from decodiff.training import loop as loop_module
+from decodiff.training.data import EncodedImages, StoredMoments, TrainingData, TrainingSet
+from decodiff.training.loop import Loop, learning_rate_factor
 
 MASKING = Masking(patch_sides=(1, 2), patch_probabilities=(0.5, 0.5))
 DIFFUSION = Diffusion(num_train_timesteps=10)
+IMAGE = Image(resize=16, crop=16)
+MODEL = TrainedModel()
 
 
 def training(**changes):
@@ -27,10 +47,14 @@ def training(**changes):
     return Training(**{**values, **changes})
 
 
+def train_on(sets, settings, output, seed=0, diffusion=DIFFUSION, **others):
+    train(sets, diffusion, MASKING, settings, MODEL, IMAGE, seed, output, **others)
+
+
 def latents_on_disk(root, images=8, value=None):
     """Latents of two categories, 8×8 cells; the first number of each is its image's index."""
-    random = np.random.default_rng(0)
-    mean = random.standard_normal((images, 1, 4, 8, 8)).astype(np.float32)
+    generator = np.random.default_rng(0)
+    mean = generator.standard_normal((images, 1, 4, 8, 8)).astype(np.float32)
     mean[:, :, 0, 0, 0] = np.arange(images)[:, None]
     if value is not None:
         mean[3] = value
@@ -41,35 +65,137 @@ def latents_on_disk(root, images=8, value=None):
     write_json(latents / "views.json", [vars(View(0, 0, False))])
     rows = [Row(f"{i:03d}.png", "ab"[i % 2], "train", 0, "good", "", 8, 8, "") for i in range(images)]
     write_rows(prepared / "train.csv", rows)
-    return TrainingSet("bolts", latents, prepared, Data(), ("a", "b"))
+    return TrainingSet("bolts", latents, prepared, Augmentation(), ("a", "b"))
 
 
 def digest(folder):
     return hashlib.sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
 
 
-def test_every_image_is_seen_once_an_epoch_with_its_own_category(tmp_path):
-    latents = Latents([latents_on_disk(tmp_path)])
-    assert latents.categories == ["bolts/a", "bolts/b"] and len(latents) == 8
-    batch, category = latents.batch([0, 3, 6], torch.Generator().manual_seed(0))
+def losses(folder):
+    with open(folder / "log.csv", newline="") as stream:
+        return [float(row["loss"]) for row in csv.DictReader(stream)]
+
+
+# ---- what a batch holds
+
+
+def test_every_image_is_seen_with_its_own_category(tmp_path):
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
+    assert data.categories == ["bolts/a", "bolts/b"] and len(data) == 8
+    batch, category = data.batch([0, 3, 6], torch.Generator().manual_seed(0))
     assert batch[:, 0, 0, 0].tolist() == [0, 3, 6] and category.tolist() == [0, 1, 0]
+
+
+def test_every_image_is_seen_once_an_epoch_and_in_another_order_the_next(tmp_path):
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
+    loop = Loop(build_unet("demo", 2), data, DIFFUSION, MASKING, training(batch_size=3), 0)
+    epochs = [[item for step in range(3 * e, 3 * e + 3) for item in loop._chosen(step)] for e in range(2)]
+    assert [sorted(order) for order in epochs] == [list(range(8))] * 2 and epochs[0] != epochs[1]
 
 
 def test_a_scope_of_one_category_leaves_the_others_out(tmp_path):
     everything = latents_on_disk(tmp_path)
-    one = Latents([TrainingSet("bolts", everything.latents, everything.prepared, Data(), ("b",))])
+    one = TrainingData([TrainingSet("bolts", everything.latents, everything.prepared, Augmentation(), ("b",))], IMAGE, None)
     batch, category = one.batch(list(range(len(one))), torch.Generator().manual_seed(0))
     assert batch[:, 0, 0, 0].tolist() == [1, 3, 5, 7] and set(category.tolist()) == {0}
+
+
+def test_several_data_sets_share_a_batch_in_the_order_asked_for(tmp_path):
+    sets = [latents_on_disk(tmp_path / "x"), latents_on_disk(tmp_path / "y", images=4)]
+    sets[1] = TrainingSet("nuts", sets[1].latents, sets[1].prepared, Augmentation(), ())
+    data = TrainingData(sets, IMAGE, None)
+    assert data.categories == ["bolts/a", "bolts/b", "nuts/a", "nuts/b"]
+    batch, category = data.batch([9, 0, 11, 7], torch.Generator().manual_seed(0))
+    assert batch[:, 0, 0, 0].tolist() == [1, 0, 3, 7] and category.tolist() == [3, 0, 3, 1]
 
 
 def test_a_sample_follows_the_posterior(tmp_path):
     item = latents_on_disk(tmp_path)
     np.save(item.latents / "train_std.npy", np.full((8, 1, 4, 8, 8), 0.5, np.float32))
-    latents = Latents([item])
-    samples = torch.cat([latents.batch([5], torch.Generator().manual_seed(seed))[0] for seed in range(400)])
+    data = TrainingData([item], IMAGE, None)
+    samples = torch.cat([data.batch([5], torch.Generator().manual_seed(seed))[0] for seed in range(400)])
     mean = torch.from_numpy(np.load(item.latents / "train_mean.npy")[5, 0])
     assert (samples.mean(0) - mean).abs().max() < 0.12
     assert (samples.std(0) - 0.5).abs().max() < 0.1
+
+
+# ---- stored and encoded on the fly
+
+
+@pytest.fixture
+def encoded(tmp_path):
+    """A prepared data set of 20×20 pixels, its latents under shifts and half turns, and the autoencoder that made them."""
+    prepared = tmp_path / "prepared"
+    prepared.mkdir()
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 3), ("test", 1)):
+        np.save(prepared / f"{split}_images.npy", generator.integers(0, 256, (count, 20, 20, 3), dtype=np.uint8))
+        rows = [Row(f"{i}.png", "a", split, int(split == "test"), "good", "", 20, 20, "") for i in range(count)]
+        write_rows(prepared / f"{split}.csv", rows)
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(build_autoencoder(4, 4, 1, 2), 0.25)
+    save_autoencoder(autoencoder, tmp_path / "autoencoder")
+    augmentation = Augmentation(max_shift=1, shift_probability=0.6, half_turn_probability=0.3)
+    encode(prepared, tmp_path / "autoencoder", augmentation, Image(resize=20, crop=16), tmp_path / "latents")
+    return TrainingSet("bolts", tmp_path / "latents", prepared, augmentation, ()), autoencoder
+
+
+def test_stored_moments_have_the_distribution_of_encoding_on_the_fly(encoded):
+    item, autoencoder = encoded
+    stored = StoredMoments(item, 3)
+    flying = EncodedImages(item, 3, Image(resize=20, crop=16), autoencoder)
+    known = torch.from_numpy(np.array(stored.mean[1])).flatten(1)
+    counts = {}
+    for name, source in (("stored", stored), ("flying", flying)):
+        mean, std = source.draw([1] * 3000, torch.Generator().manual_seed(1))
+        distance = torch.cdist(mean.flatten(1), known, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = distance.argmin(dim=1)
+        assert distance.gather(1, nearest[:, None]).max() < 1e-4, "each is the code of one of the views"
+        assert torch.allclose(std, torch.full_like(std, 0.25))
+        counts[name] = torch.bincount(nearest, minlength=len(known)) / 3000
+    # three standard deviations of a frequency out of 3,000, twice
+    bound = 6 * (stored.probabilities * (1 - stored.probabilities) / 3000).sqrt() + 1e-9
+    for frequencies in counts.values():
+        assert ((frequencies - stored.probabilities).abs() < bound).all()
+
+
+def test_other_augmentations_store_no_views_and_train_all_the_same(encoded, tmp_path):
+    item, _ = encoded
+    augmentation = Augmentation(max_shift=1, rotation_degrees=3, rotation_probability=1.0, brightness=0.1, colour_probability=1)
+    image = Image(resize=20, crop=16)
+    encode(item.prepared, tmp_path / "autoencoder", augmentation, image, tmp_path / "flying")
+    assert np.load(tmp_path / "flying" / "train_mean.npy").shape == (3, 0, 2, 4, 4)
+    item = TrainingSet("bolts", tmp_path / "flying", item.prepared, augmentation, ())
+    with pytest.raises(InputError, match="bolts: its augmentation needs the autoencoder while training"):
+        train([item], DIFFUSION, MASKING, training(epochs=2), MODEL, image, 0, tmp_path / "unet")
+    for name in ("unet", "again"):
+        coder = tmp_path / "autoencoder"
+        train([item], DIFFUSION, MASKING, training(epochs=2), MODEL, image, 0, tmp_path / name, autoencoder=coder)
+    assert digest(tmp_path / "unet") == digest(tmp_path / "again"), "seeded"
+
+
+def test_rotation_and_colours_do_what_they_say():
+    grey = np.full((1, 40, 40, 3), 128, np.uint8)
+    changed = Augmentation(brightness=0.2, colour_probability=1.0)
+    values = torch.stack([augmented(grey, changed, 32, torch.Generator().manual_seed(seed))[0] for seed in range(200)])
+    factors = (values[:, 0, 0, 0] + 1) / 2 * 255 / 128
+    assert 0.8 <= factors.min() < 0.82 and 1.18 < factors.max() <= 1.2 and abs(factors.mean() - 1) < 0.03
+    half = np.zeros((1, 40, 40, 3), np.uint8)
+    half[:, :, 20:] = 255
+    turned = Augmentation(rotation_degrees=10, rotation_probability=1.0)
+    angles = []
+    for seed in range(100):
+        picture = augmented(half, turned, 32, torch.Generator().manual_seed(seed))[0, 0].numpy()
+        # where the edge crosses the top and the bottom row
+        edge = [(picture[row] < 0).sum() for row in (0, 31)]
+        angles.append(np.degrees(np.arctan((edge[0] - edge[1]) / 31)))
+    assert -11.5 < min(angles) < -7 and 7 < max(angles) < 11.5
+    untouched = augmented(half, Augmentation(), 32, torch.Generator().manual_seed(0))
+    assert torch.equal(untouched, to_tensor(cropped(half, 32)))
+
+
+# ---- views and the learning rate
 
 
 def test_views_are_drawn_with_their_probabilities():
@@ -97,64 +223,254 @@ def test_the_learning_rate_rises_then_falls_along_the_cosine():
     assert learning_rate_factor(100, settings.model_copy(update={"cosine_stretch": 1.0})) == pytest.approx(0)
 
 
-def test_an_interrupted_training_ends_with_the_same_weights_to_the_bit(tmp_path, monkeypatch):
+# ---- resuming
+
+
+def test_a_training_interrupted_after_any_step_ends_with_the_same_weights_to_the_bit(tmp_path, monkeypatch):
     item = latents_on_disk(tmp_path)
-    monkeypatch.setattr(train_stage, "SECONDS_PER_CHECKPOINT", 0)
-    settings = training()
-    train([item], DIFFUSION, MASKING, settings, 3, tmp_path / "whole")
+    settings = training(epochs=3, batch_size=3, gradient_accumulation=2, ema_decay=0.9, clip_gradient_norm=0.5)
+    train_on([item], settings, tmp_path / "whole", seed=3)
+    monkeypatch.setattr(loop_module, "SECONDS_PER_STATE", 0)
+    original = Loop._take_step
+    limit = [0]
 
-    original = train_stage._Run.train_epoch
-
-    def killed(run, progress):
-        if run.epoch == 2:
+    def killed(self):
+        if self.step == limit[0]:
             raise KeyboardInterrupt
-        original(run, progress)
+        return original(self)
 
-    monkeypatch.setattr(train_stage._Run, "train_epoch", killed)
-    with pytest.raises(KeyboardInterrupt):
-        train([item], DIFFUSION, MASKING, settings, 3, tmp_path / "broken")
-    assert not (tmp_path / "broken").exists() and (tmp_path / "broken-state.pt").exists()
-    monkeypatch.setattr(train_stage._Run, "train_epoch", original)
-    train([item], DIFFUSION, MASKING, settings, 3, tmp_path / "broken")
+    monkeypatch.setattr(Loop, "_take_step", killed)
+    for limit[0] in range(1, 9):
+        with pytest.raises(KeyboardInterrupt):
+            train_on([item], settings, tmp_path / "broken", seed=3)
+        assert not (tmp_path / "broken").exists()
+        assert len(list(tmp_path.glob("broken-state-*.pt"))) <= 2, "the last two are kept"
+    limit[0] = -1
+    train_on([item], settings, tmp_path / "broken", seed=3)
     assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
     assert (tmp_path / "broken" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
-    assert not (tmp_path / "broken-state.pt").exists()
+    assert not list(tmp_path.glob("broken-state-*"))
 
 
-def test_a_state_of_other_settings_is_not_resumed(tmp_path, monkeypatch):
+def start_training(tmp_path, output, epochs):
+    """A training in a process of its own, with a state after every step."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from test_training import *; loop_module.SECONDS_PER_STATE = 0;"
+        "root = Path(sys.argv[2]); bolts = root / 'latents', root / 'prepared', Augmentation(), ('a', 'b');"
+        "train_on([TrainingSet('bolts', *bolts)], training(epochs=int(sys.argv[4])), Path(sys.argv[3]))"
+    )
+    arguments = [str(Path(__file__).parent), str(tmp_path), str(output), str(epochs)]
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
+
+
+def test_a_training_killed_at_random_moments_ends_with_the_same_weights_to_the_bit(tmp_path):
     item = latents_on_disk(tmp_path)
-    settings = training(epochs=1)
-    train([item], DIFFUSION, MASKING, settings, 0, tmp_path / "fresh")
-    run = train_stage._Run(Latents([item]), settings, DIFFUSION, MASKING, 1)
-    torch.save({**run.state(), "inputs": {"another": "training"}}, tmp_path / "again-state.pt")
-    train([item], DIFFUSION, MASKING, settings, 0, tmp_path / "again")
+    train_on([item], training(epochs=30), tmp_path / "whole")
+    moments = random.Random(0)
+    for _ in range(3):
+        process = start_training(tmp_path, tmp_path / "killed", 30)
+        before = {path.name for path in tmp_path.glob("killed-state-*.pt")}
+        while process.poll() is None and {path.name for path in tmp_path.glob("killed-state-*.pt")} <= before:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (tmp_path / "killed").exists(), "killed before it was done"
+    process = start_training(tmp_path, tmp_path / "killed", 30)
+    errors = process.communicate()[1]
+    assert process.returncode == 0, errors[-2000:]
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+    assert [path.name for path in tmp_path.glob("*killed*")] == ["killed"], "nothing half-written is left"
+
+
+def test_a_state_of_other_settings_is_not_resumed(tmp_path):
+    item = latents_on_disk(tmp_path)
+    train_on([item], training(epochs=1), tmp_path / "fresh")
+    States(tmp_path / "again", {"another": "training"}).save(3, {"step": 3})
+    train_on([item], training(epochs=1), tmp_path / "again")
     assert digest(tmp_path / "again") == digest(tmp_path / "fresh")
 
 
-def test_gradient_accumulation_takes_half_the_steps(tmp_path):
+def test_a_damaged_state_falls_back_to_the_one_before_and_says_so(tmp_path, caplog):
+    states = States(tmp_path / "unet", "inputs")
+    for step in (1, 2, 3):
+        states.save(step, {"step": step})
+    newest = tmp_path / "unet-state-000000003.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert states.load() == {"step": 2}
+    assert "unet-state-000000003.pt: not a state to resume from" in caplog.text
+    (tmp_path / "unet-state-000000002.pt").write_bytes(b"")
+    with pytest.raises(InputError, match="unet-state-000000003.pt: not a state to resume from.*remove it to start anew"):
+        states.load()
+
+
+def test_a_disk_that_takes_no_more_leaves_the_last_good_state(tmp_path):
+    states = States(tmp_path / "unet", "inputs")
+    states.save(1, {"step": 1})
+    # no file of this process may grow beyond this, as on a full disk
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match="000000002.pt: cannot be written .*make room and run again") as error:
+            states.save(2, {"step": 2, "weights": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(error.value)
+    assert states.load() == {"step": 1} and len(list(tmp_path.iterdir())) == 1, "nothing half-written is left"
+
+
+# ---- several processes
+
+
+def test_two_processes_train_as_one(tmp_path):
+    item = latents_on_disk(tmp_path, images=10)
+    # batches of 4, 4 and 2 images, the last of an odd number for either
+    settings = training(epochs=3, gradient_accumulation=2)
+    config = yaml.safe_load((Path(__file__).parent / "toy.yaml").read_text())
+    config |= {
+        "data": {"bolts": {"kind": "folder", "source": "x"}},
+        "scopes": {"all": ["bolts"]},
+        "image": IMAGE.model_dump(),
+        "masking": {"patch_sides": [1, 2], "patch_probabilities": [0.5, 0.5]},
+        "training": settings.model_dump(),
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    train_on([item], settings, tmp_path / "one")
+    command = ["torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", "decodiff", "train"]
+    command += ["--config", tmp_path / "config.yaml", "--scope", "all", "--seed", "0", "--latents", item.latents]
+    command += ["--prepared", item.prepared, "--output", tmp_path / "two", "--threads", "1"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+    assert losses(tmp_path / "one")[0] != losses(tmp_path / "one")[-1]
+
+
+def test_processes_take_disjoint_parts_of_each_batch_with_masks_of_their_own(tmp_path):
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
+    loop = Loop(build_unet("demo", 2), data, DIFFUSION, MASKING, training(batch_size=8), 0)
+    example, _ = loop._example(loop._chosen(0), 0)
+    corrupted = (example.target != 0).any(dim=1)
+    assert not torch.equal(corrupted[0::2], corrupted[1::2])
+    assert len({tuple(mask.flatten().tolist()) for mask in corrupted}) > 4, "every image has a mask of its own"
+
+
+# ---- settings
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path):
+    item = latents_on_disk(tmp_path, images=7)
+    data = TrainingData([item], IMAGE, None)
+    weights = {}
+    for name, settings in (("one", training(batch_size=7)), ("three", training(batch_size=3, gradient_accumulation=3))):
+        torch.manual_seed(0)
+        loop = Loop(build_unet("demo", 2), data, DIFFUSION, MASKING, settings, 0)
+        loop._example = lambda chosen, step, whole=loop: fixed_example(data, chosen)
+        gradients = []
+        loop._optimise = lambda loop=loop, kept=gradients: kept.append(
+            [p.grad.clone() for p in loop.model.parameters() if p.grad is not None]
+        )
+        loop.log = loop_module.TrainingLog(list(range(10)), 10, None, 0)
+        for step in range(loop.steps_per_epoch):
+            loop.step = step
+            loop._take_step()
+        assert len(gradients) == 1
+        weights[name] = gradients[0]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(weights["one"], weights["three"], strict=True))
+
+
+def fixed_example(data, chosen):
+    """What only depends on the image."""
+    generator = torch.Generator().manual_seed(0)
+    latent, category = data.batch(chosen, generator)
+    return loop_module.Example(latent, torch.full((len(chosen),), 3), 0.5 * latent), category
+
+
+def test_only_the_trained_timesteps_are_drawn(tmp_path):
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
+    diffusion = Diffusion(num_train_timesteps=1000, trained_timesteps=10)
+    loop = Loop(build_unet("demo", 2), data, diffusion, MASKING, training(batch_size=8), 0)
+    drawn = Counter(t for step in range(100) for t in loop._example(loop._chosen(0), step)[0].timestep.tolist())
+    assert set(drawn) == set(range(0, 1000, 100)) and min(drawn.values()) > 40
+
+
+def test_the_average_of_the_weights_is_the_result(tmp_path):
     item = latents_on_disk(tmp_path)
-    train([item], DIFFUSION, MASKING, training(epochs=1), 0, tmp_path / "one")
-    train([item], DIFFUSION, MASKING, training(epochs=1, gradient_accumulation=2), 0, tmp_path / "two")
-    assert digest(tmp_path / "one") != digest(tmp_path / "two")
+    train_on([item], training(), tmp_path / "plain")
+    train_on([item], training(ema_decay=0.5), tmp_path / "averaged")
+    assert losses(tmp_path / "plain") == losses(tmp_path / "averaged"), "the training itself is the same"
+    assert digest(tmp_path / "plain") != digest(tmp_path / "averaged")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_fp16_without_a_gpu_is_refused(tmp_path):
+    with pytest.raises(InputError, match="training.mixed_precision: fp16 needs a GPU; choose bf16 or no"):
+        train_on([latents_on_disk(tmp_path)], training(mixed_precision="fp16"), tmp_path / "unet")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_gives_nearly_the_same_losses(tmp_path, request, precision):
+    if precision == "fp16" and not torch.cuda.is_available():
+        pytest.skip("scaled fp16 needs a GPU")
+    item = latents_on_disk(tmp_path)
+    train_on([item], training(), tmp_path / "full")
+    # a process has one precision, as accelerate sees it; a training of its own is a process of its own
+    AcceleratorState._reset_state()
+    request.addfinalizer(AcceleratorState._reset_state)
+    train_on([item], training(mixed_precision=precision), tmp_path / "mixed")
+    assert losses(tmp_path / "mixed") == pytest.approx(losses(tmp_path / "full"), rel=0.02)
+    assert losses(tmp_path / "mixed") != losses(tmp_path / "full")
+
+
+# ---- what it says
 
 
 def test_a_training_says_what_it_did(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     item = latents_on_disk(tmp_path)
-    train([item], DIFFUSION, MASKING, training(epochs=2), 0, tmp_path / "unet")
+    train_on([item], training(epochs=2), tmp_path / "unet", tensorboard=tmp_path / "board")
     with open(tmp_path / "unet" / "log.csv") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["epoch"] for row in rows] == ["1", "2"] and all(float(row["loss"]) > 0 for row in rows)
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "2"), ("2", "4")]
+    assert all(float(row["loss"]) > 0 and {f"loss_t{t}" for t in range(10)} < row.keys() for row in rows)
+    assert (tmp_path / "unet" / "speed.tsv").read_text().startswith("epoch\tseconds\timages_per_second\n1\t")
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    assert [round(event.value, 5) for event in events.Scalars("loss")] == [round(float(row["loss"]), 5) for row in rows]
+    assert {"learning_rate", "images_per_second"} < set(events.Tags()["scalars"])
     record = json.loads((tmp_path / "unet" / "training.json").read_text())
     assert record["categories"] == ["bolts/a", "bolts/b"] and record["seed"] == 0
     assert record["training"]["epochs"] == 2 and record["environment"]["torch"].startswith("2.13.0")
+    assert record["masking"]["patch_sides"] == [1, 2] and record["augmentation"]["bolts"]["max_shift"] == 0
 
 
-def test_a_loss_that_is_not_a_number_names_the_images(tmp_path):
+def test_an_early_look_shows_corrections(encoded, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    item, _ = encoded
+    image, board = Image(resize=20, crop=16), tmp_path / "board"
+    coder = {"autoencoder": tmp_path / "autoencoder", "tensorboard": board}
+    for name, every in (("without", 0), ("with", 2)):
+        settings = training(epochs=4, look_every=every)
+        train([item], DIFFUSION, MASKING, settings, MODEL, image, 0, tmp_path / name, **coder)
+    events = EventAccumulator(str(board)).Reload()
+    assert [event.step for event in events.Images("corrected")] == [2, 4]
+    assert events.Images("corrected")[0].width == 32, "reconstruction and correction side by side"
+    assert digest(tmp_path / "with") == digest(tmp_path / "without"), "looking changes nothing"
+    with pytest.raises(InputError, match="training.look_every: needs --autoencoder"):
+        train([item], DIFFUSION, MASKING, settings, MODEL, image, 0, tmp_path / "none")
+
+
+@pytest.mark.parametrize("batch_size", [4, 8])
+def test_a_loss_that_is_not_a_number_names_the_images(tmp_path, batch_size):
     item = latents_on_disk(tmp_path, value=np.nan)
-    with pytest.raises(InputError, match=r"the loss is nan in epoch 0, step \d, on .*003\.png") as error:
-        train([item], DIFFUSION, MASKING, training(), 0, tmp_path / "unet")
+    with pytest.raises(InputError, match=r"the loss is nan in step \d, on .*\.png") as error:
+        train_on([item], training(batch_size=batch_size, epochs=1), tmp_path / "unet")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "unet").exists()
+
+
+# ---- the autoencoder
 
 
 def test_an_interrupted_autoencoder_ends_with_the_same_weights_to_the_bit(tmp_path, monkeypatch):
@@ -163,18 +479,18 @@ def test_an_interrupted_autoencoder_ends_with_the_same_weights_to_the_bit(tmp_pa
         source="train", channels=4, steps=8, batch_size=4, crop=8, latent_channels=2, procedural_images=2
     )
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
-    whole = train_autoencoder(settings, [images], 0, tmp_path / "whole.pt").module.state_dict()
+    whole = train_autoencoder(settings, [images], 0, tmp_path / "whole").module.state_dict()
 
-    saved = autoencoder_stage.save_state
+    saved = States.save
 
-    def killed(path, state):
-        saved(path, state)
-        if state["step"] == 6:
+    def killed(self, step, state):
+        saved(self, step, state)
+        if step == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(autoencoder_stage, "save_state", killed)
+    monkeypatch.setattr(States, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_autoencoder(settings, [images], 0, tmp_path / "broken.pt")
-    monkeypatch.setattr(autoencoder_stage, "save_state", saved)
-    again = train_autoencoder(settings, [images], 0, tmp_path / "broken.pt").module.state_dict()
+        train_autoencoder(settings, [images], 0, tmp_path / "broken")
+    monkeypatch.setattr(States, "save", saved)
+    again = train_autoencoder(settings, [images], 0, tmp_path / "broken").module.state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)

@@ -1,6 +1,7 @@
 """The whole workflow, run by Snakemake itself at toy size, and what it does when something is wrong."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -8,11 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from pictures import make_mvtec
+from test_reference import authors_state
 
 from decodiff.metrics import METRICS
+from decodiff.models.unet import build_unet
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,6 +136,42 @@ def test_own_images_with_and_without_anomalous_ones_or_masks(tmp_path):
         assert localisation[key]["pixel_auroc"] == "" and "not every anomalous image has a mask" in localisation[key]["note"]
     assert detection["mine", "nut"]["image_auroc"] == "" and "no anomalous" in detection["mine", "nut"]["note"]
     assert "bolt" in (tmp_path / "results/toy/report.html").read_text()
+
+
+METRICS_FILE = "results/toy/all/seed-0/demo/metrics.csv"
+
+
+def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tmp_path):
+    augmentation = {"rotation_degrees": 0, "brightness": 0.1, "colour_probability": 0.5}
+    config = write_config(
+        tmp_path,
+        seeds=[0],
+        scopes={"all": ["demo"]},
+        processes=2,
+        augmentation={"default": augmentation},
+        diffusion={"objective": "noise"},
+        correction={"noise_timestep": 4},
+    )
+    snakemake(tmp_path, METRICS_FILE, "--configfile", config)
+    record = json.loads((tmp_path / "models/toy/all/seed-0/training.json").read_text())
+    assert record["diffusion"]["objective"] == "noise" and record["augmentation"]["demo"]["brightness"] == 0.1
+    with open(tmp_path / METRICS_FILE, newline="") as stream:
+        assert len(list(csv.DictReader(stream))) == 4
+    assert list((tmp_path / "logs/toy/tensorboard/all-0").glob("events*"))
+    plan = planned(snakemake(tmp_path, "-n", "--configfile", config))
+    assert plan["figure"] == 2, "the figure of masks and deviations is left out"
+
+
+def test_the_authors_weights_instead_of_a_training(tmp_path):
+    torch.save({"model": authors_state(build_unet("demo", 3)), "args": None}, tmp_path / "all.pt")
+    model = {"source": "reference", "path": str(tmp_path / "{scope}.pt")}
+    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo"]}, model=model)
+    snakemake(tmp_path, METRICS_FILE, "--configfile", config)
+    record = json.loads((tmp_path / "models/toy/all/seed-0/training.json").read_text())
+    assert record["model"]["source"] == "reference"
+    assert not (tmp_path / "models/toy/all/seed-0/log.csv").exists()
+    # its output layer is zero, so it corrects nothing
+    assert not np.load(tmp_path / "results/toy/all/seed-0/demo/anomaly_maps.npy").any()
 
 
 def planned(output):

@@ -47,7 +47,7 @@ def cropped(images: np.ndarray, crop: int, view: View = View(0, 0, False)) -> np
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     """uint8 ``[N,H,W,3]`` to float32 ``[N,3,H,W]`` in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

@@ -118,10 +118,12 @@ class DeviationUNet(ModelMixin, ConfigMixin):
         return self.unet(latent, timestep, encoder_hidden_states=context, return_dict=False)[0]
 
 
-def build_unet(name: str, num_categories: int, latent_channels: int = LATENT_CHANNELS) -> DeviationUNet:
+def build_unet(
+    name: str, num_categories: int, latent_channels: int = LATENT_CHANNELS, dropout: float | None = None
+) -> DeviationUNet:
     """A freshly initialised network by the name of its size (see `UNET_SIZES`; the prefix ``UNet_`` may be left out).
 
-    The output layer starts at zero, as in LDM: the untrained network corrects nothing.
+    ``dropout`` of None is that of the size. The output layer starts at zero, as in LDM: the untrained network corrects nothing.
 
     Raises:
         ValueError: unknown size.
@@ -136,7 +138,7 @@ def build_unet(name: str, num_categories: int, latent_channels: int = LATENT_CHA
         context=size.context,
         multipliers=size.multipliers,
         layers=size.layers,
-        dropout=size.dropout,
+        dropout=size.dropout if dropout is None else dropout,
         latent_channels=latent_channels,
     )
     nn.init.zeros_(model.unet.conv_out.weight)

@@ -12,7 +12,7 @@ from decodiff.config import Correction, Diffusion, Masking
 from decodiff.correction import correct
 from decodiff.data import demo
 from decodiff.data.manifest import read_rows
-from decodiff.data.views import to_uint8
+from decodiff.data.views import cropped, to_tensor, to_uint8
 from decodiff.files import read_array, read_json
 from decodiff.masking import sample_mask, sample_noise
 from decodiff.models.autoencoder import load_autoencoder
@@ -22,6 +22,7 @@ from decodiff.reporting.figures import chosen_examples
 from decodiff.reporting.sources import Part
 from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import torch_generator
+from decodiff.timesteps import strided_timesteps
 
 SHOWN_TIMESTEP_QUANTILE = 0.5
 
@@ -31,18 +32,21 @@ def _latent_picture(latent: torch.Tensor) -> np.ndarray:
     return (0.5 + latent[:3].permute(1, 2, 0).numpy() / 5).clip(0, 1)
 
 
-def _training_panels(scheduler, masking: Masking, model, autoencoder, latent, category, seed) -> list[tuple[str, np.ndarray]]:
+def _training_panels(
+    diffusion: Diffusion, masking: Masking, model, autoencoder, latent, category, seed
+) -> list[tuple[str, np.ndarray]]:
     """Image, mask, corrupted latent, target, prediction and the estimate they give, of one training latent ``[C,h,w]``."""
     random = torch_generator(seed, "figure F2")
     side = masking.patch_sides[len(masking.patch_sides) // 2]
     batch = latent[None]
     mask = sample_mask(1, *latent.shape[1:], side, 1.0, random)
     noise = sample_noise(batch, side, 0.0, random)
-    timestep = torch.tensor([int(SHOWN_TIMESTEP_QUANTILE * scheduler.config.num_train_timesteps)])
+    scheduler = DeviationScheduler(diffusion.num_train_timesteps)
+    trained = strided_timesteps(diffusion.num_train_timesteps, diffusion.trained_timesteps or diffusion.num_train_timesteps)
+    timestep = torch.tensor([trained[int(SHOWN_TIMESTEP_QUANTILE * len(trained))]])
     corrupted = scheduler.add_noise(batch, noise, mask, timestep)
     with torch.no_grad():
         prediction = model(corrupted, timestep, category)
-    scheduler.set_timesteps(scheduler.config.num_train_timesteps)
     estimate = scheduler.step(prediction, timestep[0], corrupted).pred_original_sample
     return [
         ("image $D(z)$", to_uint8(autoencoder.decode(batch))[0]),
@@ -54,10 +58,9 @@ def _training_panels(scheduler, masking: Masking, model, autoencoder, latent, ca
     ]
 
 
-def _correction_panels(scheduler, steps: int, model, autoencoder, part: Part, latent, category, position: int):
+def _correction_panels(scheduler, model, autoencoder, part: Part, latent, category, position: int):
     """Input, the estimate at each step, the map and, where the data set knows it, the defect-free twin."""
     estimates = []
-    scheduler.set_timesteps(steps)
     correct(
         model, latent[None], category, scheduler, lambda step, timestep, _, original: estimates.append((timestep, original))
     )
@@ -92,20 +95,22 @@ def method(
     use_style()
     model, known = load_unet(unet), read_json(unet / "training.json")["categories"]
     network = load_autoencoder(autoencoder)
-    scheduler = DeviationScheduler(diffusion.num_train_timesteps)
+    scheduler = DeviationScheduler(correction.num_train_timesteps or diffusion.num_train_timesteps)
+    scheduler.set_timesteps(correction.steps)
     examples = chosen_examples(part)
     position = examples[0][1] if examples else 0
     row = part.rows[position]
     category = torch.tensor([known.index(f"{part.dataset}/{row.category}")])
     train_rows = read_rows(part.prepared / "train.csv")
     first = next(index for index, other in enumerate(train_rows) if other.category == row.category)
-    means = read_array(latents / "train_mean.npy", (len(train_rows), None, None, None, None))
+    images = read_array(part.prepared / "train_images.npy", (len(train_rows), None, None, 3))
+    latent, _ = network.encode(to_tensor(cropped(images[first : first + 1], part.crop)))
     test_rows = read_rows(part.prepared / "test.csv")
     test_means = read_array(latents / "test_mean.npy", (len(test_rows), None, None, None))
     place = next(index for index, other in enumerate(test_rows) if other.image == row.image)
-    training = _training_panels(scheduler, masking, model, network, torch.from_numpy(means[first, 0].copy()), category, seed)
+    training = _training_panels(diffusion, masking, model, network, latent[0], category, seed)
     correcting = _correction_panels(
-        scheduler, correction.steps, model, network, part, torch.from_numpy(test_means[place].copy()), category, position
+        scheduler, model, network, part, torch.from_numpy(test_means[place].copy()), category, position
     )
     figure, lines = pyplot.subplots(2, 6, figsize=(7.2, 2.9))
     for line, panels, heading in zip(lines, (training, correcting), ("training", "correction")):

@@ -8,8 +8,13 @@ TABLES = {
     "T8": "Localisation per category (pixel metrics).",
 }
 
+TRAINING_CURVE = "training"
+METHOD_FIGURE = "F2"
 FIGURES = {
-    "F2": "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
+    METHOD_FIGURE: "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
     "F3": "Input, correction, ground truth and anomaly map: per category the anomalous images of median and of lowest score.",
     "F6": "Image scores; for pixels, precision over recall and region overlap (PRO) over the false-positive rate.",
 }
+
+# of a network, whatever it is tested on
+NETWORK_FIGURES = {TRAINING_CURVE: "Loss over the epochs of the training, and by timestep (first seed)."}

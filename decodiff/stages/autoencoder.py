@@ -20,7 +20,7 @@ from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.files import read_array
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
-from decodiff.models.storage import load_state, save_state
+from decodiff.models.storage import States
 from decodiff.seeds import derived_seed, numpy_generator, torch_generator
 
 log = logging.getLogger(__name__)
@@ -45,17 +45,22 @@ def _is_grey(images: np.ndarray) -> bool:
 
 
 def _measure_scaling(module: torch.nn.Module, sources: list[np.ndarray]) -> float:
-    """1 over the standard deviation of the training images' latents, as in LDM (Rombach et al., CVPR 2022, section G)."""
-    total, squares, count = 0.0, 0.0, 0
+    """1 over the standard deviation of the training images' latents about each image's own mean.
+
+    LDM (Rombach et al., CVPR 2022, section G) divides by the overall standard deviation. Where images differ in brightness more
+    than a defect differs from its surroundings, that would leave the defect small against the noise of the forward process.
+    """
+    squares, count = 0.0, 0
     with torch.no_grad():
         for images in sources:
             for start in range(0, len(images), 32):
                 latent = module.encode(to_tensor(images[start : start + 32]).to(device())).latents.double()
-                total, squares, count = total + latent.sum(), squares + latent.square().sum(), count + latent.numel()
-    return float(1 / (squares / count - (total / count) ** 2).sqrt())
+                within = latent - latent.mean(dim=(2, 3), keepdim=True)
+                squares, count = squares + within.square().sum(), count + within.numel()
+    return float(1 / (squares / count).sqrt())
 
 
-def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], seed: int, state_path: Path) -> Autoencoder:
+def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], seed: int, output: Path) -> Autoencoder:
     """Train to reproduce crops of normal and of procedural images (mean absolute error).
 
     Procedural images make it reproduce what no normal image holds; without them it blurs the defects to be found.
@@ -64,7 +69,7 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
         settings: size and training.
         sources: arrays of normal images, uint8 ``[N,S,S,3]``, one per data set, each seen equally often.
         seed: seed of weights, procedural images, crops and noise.
-        state_path: where to keep the state to resume from; removed by the caller once the result is safe.
+        output: where the result will go; states to resume from are kept beside it, until the caller has stored it.
 
     Raises:
         InputError: the loss is not a number.
@@ -88,8 +93,8 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
     random, noise = numpy_generator(seed, "autoencoder crops"), torch_generator(seed, "autoencoder noise")
     normal = round(settings.normal_fraction * settings.batch_size)
     inputs = [settings.model_dump(), seed, [zlib.crc32(np.ascontiguousarray(source)) for source in sources]]
-    first = 0
-    if (state := load_state(state_path)) and state["inputs"] == inputs:
+    first, states = 0, States(output, inputs)
+    if state := states.load():
         module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
@@ -120,10 +125,9 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
         if step % 50 == 0:
             progress.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
         if (step + 1) % STEPS_PER_CHECKPOINT == 0:
-            save_state(
-                state_path,
+            states.save(
+                step + 1,
                 {
-                    "inputs": inputs,
                     "module": module.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(),
@@ -168,8 +172,7 @@ def autoencoder(
         return
     side = image.resize
     sources = [read_array(folder / "train_images.npy", (None, side, side, 3)) for folder in prepared]
-    state_path = output.with_name(f"{output.name}-state.pt")
-    result = train_autoencoder(settings, sources, seed, state_path)
+    result = train_autoencoder(settings, sources, seed, output)
     save_autoencoder(result, output)
-    state_path.unlink(missing_ok=True)
+    States(output, None).clear()
     log.info("scaling factor %.4f", result.scaling_factor)

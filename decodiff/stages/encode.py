@@ -23,13 +23,14 @@ def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image:
     """Write a data set's scaled latents, float32, in the order of ``<split>.csv``.
 
     ``train_mean.npy`` and ``train_std.npy`` ``[N,V,C,h,w]`` for the V views of the augmentation, ``test_mean.npy``
-    ``[N,C,h,w]``, and ``views.json`` with the views.
+    ``[N,C,h,w]``, and ``views.json`` with the views. Of an augmentation that no finite set of views holds, V is 0: training
+    encodes the images itself.
     """
     network = load_autoencoder(autoencoder, device())
     side = image.resize
     train = read_array(prepared / "train_images.npy", (None, side, side, 3))
     test = read_array(prepared / "test_images.npy", (None, side, side, 3))
-    chosen = views(augmentation.max_shift, augmentation.half_turn_probability > 0)
+    chosen = views(augmentation.max_shift, augmentation.half_turn_probability > 0) if augmentation.is_finite else []
     example, _ = network.encode(to_tensor(cropped(train[:1], image.crop)))
     shape = tuple(example.shape[1:])
     with (

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from decodiff.config import validate, write_config
 from decodiff.errors import InputError
-from decodiff.reporting.names import FIGURES, TABLES
+from decodiff.reporting.names import FIGURES, METHOD_FIGURE, TABLES, TRAINING_CURVE
 
 try:
     CONFIG = validate(config)
@@ -25,11 +25,23 @@ LOGS = f"logs/{CONFIG.run}"
 PREPARED = f"prepared-{CONFIG.image.resize}"
 CONFIG_FILE = f"{RESULTS}/config.yaml"
 
+if CONFIG.diffusion.objective != "deviation":
+    # it draws masks and deviations, which standard diffusion has not
+    FIGURES = {name: caption for name, caption in FIGURES.items() if name != METHOD_FIGURE}
+
 # the data sets under each scope's model, as <scope>/<data set>
 PARTS = [f"{scope}/{dataset}" for scope in CONFIG.scopes for dataset in CONFIG.members(scope)]
 
+# figures of data sets under models, and of the models that were trained here
+FIGURE_FILES = [f"{RESULTS}/figures/{part}/{figure}" for part in PARTS for figure in FIGURES]
+if CONFIG.model.source == "train":
+    FIGURE_FILES += [f"{RESULTS}/figures/{scope}/{TRAINING_CURVE}" for scope in CONFIG.scopes]
+
 # tasks that compute with networks use all cores there are and hold the one device slot (see the profile)
 NETWORK_THREADS = 64
+
+# what starts a training: several processes by torchrun, on GPUs if there are some
+LAUNCHER = f"torchrun --standalone --nproc-per-node {CONFIG.processes} --no-python --" if CONFIG.processes > 1 else ""
 
 
 wildcard_constraints:

@@ -57,31 +57,70 @@ rule encode:
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --threads {threads} --log {log:q}"
 
 
-rule train:
-    input:
-        latents=lambda wildcards: [f"{MODELS}/latents/{name}/train_mean.npy" for name in CONFIG.members(wildcards.scope)],
-        images=lambda wildcards: [f"data/{name}/{PREPARED}/train.csv" for name in CONFIG.members(wildcards.scope)],
-    output:
-        *network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
-        f"{MODELS}/{{scope}}/seed-{{seed}}/training.json",
-        f"{MODELS}/{{scope}}/seed-{{seed}}/log.csv",
-    params:
-        settings=settings("train"),
-        members=lambda wildcards: json.dumps(
-            {name: [categories, CONFIG.data[name].augmentation.model_dump()] for name, categories in CONFIG.members(wildcards.scope).items()}
-        ),
-        latents=lambda wildcards, input: [f"--latents={folder(path)}" for path in input.latents],
-        prepared=lambda wildcards, input: [f"--prepared={folder(path)}" for path in input.images],
-        output=lambda wildcards, output: folder(output[0]),
-    log:
-        f"{LOGS}/{{scope}}-{{seed}}-train.log",
-    benchmark:
-        f"{LOGS}/{{scope}}-{{seed}}-train.tsv"
-    threads: NETWORK_THREADS
-    resources:
-        device=1,
-        mem_mb=16000 if CONFIG.training.unet in ("UNet_M", "UNet_L") else 4000,
-        runtime=2880,
-    shell:
-        "decodiff train --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --seed {wildcards.seed} {params.latents:q} "
-        "{params.prepared:q} --output {params.output:q} --threads {threads} --log {log:q}"
+def encodes_while_training(scope):
+    """Whether some data set of the scope has an augmentation that no finite set of views holds."""
+    return any(not CONFIG.data[name].augmentation.is_finite for name in CONFIG.members(scope))
+
+
+if CONFIG.model.source == "reference":
+
+    rule import_reference:
+        input:
+            lambda wildcards: CONFIG.model.path.replace("{scope}", wildcards.scope),
+        output:
+            *network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
+            f"{MODELS}/{{scope}}/seed-{{seed}}/training.json",
+        params:
+            settings=settings("import-reference"),
+            members=lambda wildcards: json.dumps(CONFIG.members(wildcards.scope)),
+            output=lambda wildcards, output: folder(output[0]),
+        log:
+            f"{LOGS}/{{scope}}-{{seed}}-import.log",
+        benchmark:
+            f"{LOGS}/{{scope}}-{{seed}}-import.tsv"
+        resources:
+            mem_mb=8000,
+            runtime=30,
+        shell:
+            "decodiff import-reference {input:q} --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --output {params.output:q} "
+            "--log {log:q}"
+
+else:
+
+    rule train:
+        input:
+            latents=lambda wildcards: [f"{MODELS}/latents/{name}/train_mean.npy" for name in CONFIG.members(wildcards.scope)],
+            images=lambda wildcards: [f"data/{name}/{PREPARED}/train.csv" for name in CONFIG.members(wildcards.scope)],
+            autoencoder=lambda wildcards: (
+                rules.autoencoder.output if encodes_while_training(wildcards.scope) or CONFIG.training.look_every else []
+            ),
+        output:
+            *network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
+            f"{MODELS}/{{scope}}/seed-{{seed}}/training.json",
+            f"{MODELS}/{{scope}}/seed-{{seed}}/log.csv",
+            f"{MODELS}/{{scope}}/seed-{{seed}}/speed.tsv",
+        params:
+            settings=settings("train"),
+            members=lambda wildcards: json.dumps(
+                {
+                    name: [categories, CONFIG.data[name].augmentation.model_dump()]
+                    for name, categories in CONFIG.members(wildcards.scope).items()
+                }
+            ),
+            latents=lambda wildcards, input: [f"--latents={folder(path)}" for path in input.latents],
+            prepared=lambda wildcards, input: [f"--prepared={folder(path)}" for path in input.images],
+            autoencoder=lambda wildcards, input: [f"--autoencoder={folder(path)}" for path in input.autoencoder[:1]],
+            output=lambda wildcards, output: folder(output[0]),
+        log:
+            f"{LOGS}/{{scope}}-{{seed}}-train.log",
+        benchmark:
+            f"{LOGS}/{{scope}}-{{seed}}-train.tsv"
+        threads: NETWORK_THREADS
+        resources:
+            device=1,
+            mem_mb=16000 if CONFIG.training.unet in ("UNet_M", "UNet_L") else 4000,
+            runtime=2880,
+        shell:
+            "{LAUNCHER} decodiff train --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --seed {wildcards.seed} "
+            "{params.latents:q} {params.prepared:q} {params.autoencoder:q} --output {params.output:q} "
+            "--tensorboard {LOGS:q}/tensorboard/{wildcards.scope:q}-{wildcards.seed} --threads {threads} --log {log:q}"

@@ -68,10 +68,26 @@ rule figure:
         "--output {output[0]:q} --log {log:q}"
 
 
+rule training_curve:
+    input:
+        [f"{MODELS}/{{scope}}/seed-{seed}/log.csv" for seed in CONFIG.seeds],
+    output:
+        [f"{RESULTS}/figures/{{scope}}/{TRAINING_CURVE}.{suffix}" for suffix in ("png", "pdf")],
+    log:
+        f"{LOGS}/{{scope}}-{TRAINING_CURVE}.log",
+    benchmark:
+        f"{LOGS}/{{scope}}-{TRAINING_CURVE}.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "decodiff training-curve {input:q} --output {output[0]:q} --log {log:q}"
+
+
 rule report:
     input:
         tables=[f"{RESULTS}/tables/{table}.csv" for table in TABLES],
-        figures=[f"{RESULTS}/figures/{part}/{figure}.png" for part in PARTS for figure in FIGURES],
+        figures=[f"{figure}.png" for figure in FIGURE_FILES],
         maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in shown_parts()],
         others=[
             SHOWN.format(scope=scope, dataset=dataset) + f"/{name}"

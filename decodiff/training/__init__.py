@@ -1,0 +1,1 @@
+"""Training a network on a scope: its data, its loop, its log."""
