@@ -7,10 +7,10 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from decodiff.config import Image, PretrainedAutoencoder
 from decodiff.errors import InputError
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.unet import build_unet, load_unet
+from decodiff.settings import Image, PretrainedAutoencoder
 from decodiff.stages.autoencoder import autoencoder as autoencoder_stage
 
 

@@ -10,11 +10,11 @@ import torch
 from typer.testing import CliRunner
 
 from decodiff.cli import app
-from decodiff.config import Diffusion, Training
 from decodiff.errors import InputError
 from decodiff.models.reference import load_reference, our_name, start_from
 from decodiff.models.storage import States
 from decodiff.models.unet import build_unet, load_unet
+from decodiff.settings import Diffusion, Training
 from decodiff.stages.import_reference import import_reference
 
 INSIDE = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0"} | {

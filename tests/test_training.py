@@ -19,7 +19,6 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 
-from decodiff.config import Augmentation, Diffusion, Image, Masking, TrainedAutoencoder, TrainedModel, Training
 from decodiff.data.augment import augmented
 from decodiff.data.manifest import Row, write_rows
 from decodiff.data.views import View, cropped, to_tensor, view_probabilities, views
@@ -28,6 +27,7 @@ from decodiff.files import write_json
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, save_autoencoder
 from decodiff.models.storage import States
 from decodiff.models.unet import build_unet
+from decodiff.settings import Augmentation, Diffusion, Image, Masking, TrainedAutoencoder, TrainedModel, Training
 from decodiff.stages import autoencoder as autoencoder_stage
 from decodiff.stages.autoencoder import train_autoencoder
 from decodiff.stages.encode import encode

@@ -31,7 +31,7 @@ def augmented(images: np.ndarray, augmentation, crop: int, generator: torch.Gene
 
     Args:
         images: uint8 ``[B,S,S,3]``, with a margin around the crop that the changes need.
-        augmentation: a `decodiff.config.Augmentation`.
+        augmentation: a `decodiff.settings.Augmentation`.
         crop: side of the result.
         generator: CPU generator; every image draws the same number of values, whatever becomes of it.
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from matplotlib import pyplot
 
-from decodiff.config import Correction, Diffusion, Masking
 from decodiff.correction import correct
 from decodiff.data import demo
 from decodiff.data.manifest import read_rows
@@ -22,6 +21,7 @@ from decodiff.reporting.figures import chosen_examples
 from decodiff.reporting.sources import Part
 from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import torch_generator
+from decodiff.settings import Correction, Diffusion, Masking
 from decodiff.timesteps import strided_timesteps
 
 SHOWN_TIMESTEP_QUANTILE = 0.5

@@ -13,7 +13,6 @@ from diffusers import AutoencoderKL
 from torch.nn import functional
 from tqdm import tqdm
 
-from decodiff.config import Image, PretrainedAutoencoder, TrainedAutoencoder
 from decodiff.data.procedural import dead_leaves_bank
 from decodiff.data.views import to_tensor
 from decodiff.devices import device
@@ -22,6 +21,7 @@ from decodiff.files import read_array
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.storage import States
 from decodiff.seeds import derived_seed, numpy_generator, torch_generator
+from decodiff.settings import Image, PretrainedAutoencoder, TrainedAutoencoder
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from decodiff.config import Correction, Diffusion
 from decodiff.correction import correct as correct_latent
 from decodiff.data.manifest import Row, read_rows, write_positions
 from decodiff.devices import device
@@ -18,6 +17,7 @@ from decodiff.files import read_array, read_json, writing_array
 from decodiff.models.unet import load_unet
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import torch_generator
+from decodiff.settings import Correction, Diffusion
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from decodiff.config import Augmentation, Image
 from decodiff.data.views import cropped, to_tensor, views
 from decodiff.devices import device
 from decodiff.files import read_array, write_json, writing_array
 from decodiff.models.autoencoder import load_autoencoder
+from decodiff.settings import Augmentation, Image
 
 log = logging.getLogger(__name__)
 

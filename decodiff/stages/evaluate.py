@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from decodiff.config import Evaluation, Image
 from decodiff.data.manifest import read_positions
 from decodiff.data.views import cropped
 from decodiff.errors import InputError
 from decodiff.files import read_array, write_csv
 from decodiff.metrics import METRICS
 from decodiff.metrics import evaluate as evaluate_maps
+from decodiff.settings import Evaluation, Image
 
 log = logging.getLogger(__name__)
 

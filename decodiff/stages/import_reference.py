@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from decodiff.config import Diffusion, Training
 from decodiff.errors import InputError
 from decodiff.files import replacing, sha256, write_json
 from decodiff.models.reference import load_reference
 from decodiff.provenance import environment
+from decodiff.settings import Diffusion, Training
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from decodiff.config import Scoring
 from decodiff.data.manifest import read_positions
 from decodiff.data.views import to_uint8
 from decodiff.devices import device
@@ -17,6 +16,7 @@ from decodiff.errors import InputError
 from decodiff.files import read_array, write_csv, writing_array
 from decodiff.models.autoencoder import load_autoencoder
 from decodiff.scoring import ScoringSettings, anomaly_maps
+from decodiff.settings import Scoring
 
 log = logging.getLogger(__name__)
 

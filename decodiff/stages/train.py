@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from decodiff.config import Diffusion, Image, Masking, TrainedModel, Training
 from decodiff.correction import correct
 from decodiff.data.manifest import read_rows
 from decodiff.devices import device
@@ -21,6 +20,7 @@ from decodiff.models.unet import build_unet
 from decodiff.provenance import environment
 from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import derived_seed
+from decodiff.settings import Diffusion, Image, Masking, TrainedModel, Training
 from decodiff.training.data import TrainingData, TrainingSet
 from decodiff.training.loop import Look, Loop
 

@@ -11,13 +11,13 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather
 
-from decodiff.config import Augmentation, Image
 from decodiff.data.augment import augmented
 from decodiff.data.manifest import Row, read_rows
 from decodiff.data.views import View, view_probabilities
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json
 from decodiff.models.autoencoder import Autoencoder
+from decodiff.settings import Augmentation, Image
 
 Moments = tuple[torch.Tensor, torch.Tensor]
 

@@ -21,13 +21,13 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
-from decodiff.config import Diffusion, Masking, Training
 from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.models.storage import States
 from decodiff.objectives import Example, deviation_example, noise_example, squared_errors
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import derived_seed, torch_generator
+from decodiff.settings import Diffusion, Masking, Training
 from decodiff.timesteps import strided_timesteps
 from decodiff.training.data import TrainingData
 from decodiff.training.log import TrainingLog

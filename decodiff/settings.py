@@ -1,0 +1,253 @@
+"""The sections of a configuration, one pydantic model each: keys, defaults, ranges, and what must fit within a section."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from decodiff.files import read_json
+
+HUB_DOWNSAMPLING = 8
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Positive = Annotated[int, Field(gt=0)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(Section):
+    """Random changes of a training image.
+
+    Shifts and half turns are a finite set of views, each encoded once. Any of the other changes makes the set infinite; images
+    are then encoded while the network trains.
+
+    Attributes:
+        max_shift: a shift moves the crop by up to this many pixels each way; needs that much margin around the crop.
+        shift_probability: probability that an image is shifted at all.
+        half_turn_probability: probability that an image is turned by 180°.
+        rotation_degrees: a rotation turns by up to this angle each way; needs margin around the crop.
+        rotation_probability: probability that an image is rotated.
+        brightness, contrast: factors are drawn from 1 ± this.
+        colour_probability: probability that brightness and contrast change.
+    """
+
+    max_shift: Annotated[int, Field(ge=0)] = 0
+    shift_probability: Ratio = 0.5
+    half_turn_probability: Ratio = 0.0
+    rotation_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
+    rotation_probability: Ratio = 0.0
+    brightness: Ratio = 0.0
+    contrast: Ratio = 0.0
+    colour_probability: Ratio = 0.0
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether only shifts and half turns occur."""
+        rotates = self.rotation_degrees > 0 and self.rotation_probability > 0
+        recolours = (self.brightness > 0 or self.contrast > 0) and self.colour_probability > 0
+        return not (rotates or recolours)
+
+    def margin(self, crop: int) -> int:
+        """Pixels that are needed around the crop on each side."""
+        if self.rotation_probability == 0:
+            return self.max_shift
+        angle = math.radians(self.rotation_degrees)
+        return self.max_shift + math.ceil(crop / 2 * (math.cos(angle) + math.sin(angle) - 1))
+
+
+class Data(Section):
+    """One data set of the run.
+
+    Attributes:
+        source: a folder or archive the user already has; without it the data set is downloaded or generated.
+        kind: name of the registry that says what it is; needed when the data set has a name of the user's own.
+        split: ``all`` trains on all training images; ``released`` leaves out those that the authors held out.
+        augmentation: of its training images.
+    """
+
+    source: str | None = None
+    kind: Name | None = None
+    split: Literal["all", "released"] = "all"
+    augmentation: Augmentation = Augmentation()
+
+
+class Image(Section):
+    """Images are resized to ``resize`` pixels square; the networks see the central ``crop``."""
+
+    resize: Positive
+    crop: Positive
+
+
+class PretrainedAutoencoder(Section):
+    """Any diffusers ``AutoencoderKL``: a hub id or a local folder."""
+
+    source: Literal["pretrained"]
+    path: str
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels per latent cell: as a local folder says, else the 8 of the Stable Diffusion autoencoders."""
+        config = Path(self.path) / "config.json"
+        if not config.is_file():
+            return HUB_DOWNSAMPLING
+        return 2 ** (len(read_json(config).get("down_block_types", "1234")) - 1)
+
+
+class TrainedAutoencoder(Section):
+    """A small autoencoder trained in the pipeline on normal and procedural images.
+
+    Attributes:
+        channels: width of all its layers.
+        downsampling: image pixels per latent cell, a power of two.
+        blocks: residual blocks per level.
+        latent_channels: channels of the latent.
+        posterior_std: standard deviation of the posterior, in units of the scaled latent; noise of that size is added to the
+            latents while the autoencoder trains, so that neighbouring codes decode alike.
+        steps, batch_size, crop, learning_rate: of its training; every step sees ``batch_size`` crops of ``crop`` pixels.
+        normal_fraction: part of each batch taken from the normal training images; the rest is procedural.
+        procedural_images: number of procedural images drawn once before training.
+    """
+
+    source: Literal["train"]
+    channels: Positive = 24
+    downsampling: Positive = 4
+    blocks: Positive = 1
+    latent_channels: Positive = 4
+    posterior_std: Annotated[float, Field(ge=0)] = 0.05
+    steps: Positive = 2000
+    batch_size: Positive = 16
+    crop: Positive = 32
+    learning_rate: Annotated[float, Field(gt=0)] = 0.004
+    normal_fraction: Ratio = 0.5
+    procedural_images: Positive = 256
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> TrainedAutoencoder:
+        if self.downsampling not in (2, 4, 8, 16):
+            raise ValueError(f"downsampling {self.downsampling} is not one of 2, 4, 8, 16")
+        if self.crop % self.downsampling:
+            raise ValueError(f"crop {self.crop} is not a multiple of downsampling {self.downsampling}")
+        return self
+
+
+class Diffusion(Section):
+    """The forward process on the cosine schedule, and what the network learns of it.
+
+    Attributes:
+        objective: ``deviation`` is DeCo-Diff; ``noise`` is standard diffusion, for comparison.
+        num_train_timesteps: T, the length of the schedule.
+        trained_timesteps: how many of the T timesteps are trained, evenly spaced from 0; null trains all.
+    """
+
+    objective: Literal["deviation", "noise"] = "deviation"
+    num_train_timesteps: Positive = 10
+    trained_timesteps: Positive | None = None
+
+
+class Masking(Section):
+    """What is corrupted in training: see `decodiff.masking`. Patch sides are in latent cells."""
+
+    patch_sides: tuple[Positive, ...]
+    patch_probabilities: tuple[Ratio, ...]
+    max_ratio: Ratio = 0.7
+    max_foreign_ratio: Ratio = 0.3
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Masking:
+        if len(self.patch_sides) != len(self.patch_probabilities):
+            raise ValueError("patch_sides and patch_probabilities must have the same length")
+        if abs(sum(self.patch_probabilities) - 1) > 1e-6:
+            raise ValueError(f"patch_probabilities sum to {sum(self.patch_probabilities):g}, expected 1")
+        return self
+
+
+class Training(Section):
+    """Optimisation of the deviation network.
+
+    The learning rate rises linearly over ``warmup_epochs`` and then follows a cosine over ``epochs · cosine_stretch``
+    epochs, of which ``epochs`` are trained.
+
+    Attributes:
+        dropout: in the network's residual blocks; null takes that of its size.
+        gradient_accumulation: batches per optimiser step.
+        clip_gradient_norm: null clips nothing.
+        ema_decay: decay of a moving average of the weights, which is then the result; null keeps the weights themselves.
+        look_every: every so many epochs a few test images are corrected and shown in TensorBoard; 0 never does.
+        look_images: how many.
+    """
+
+    unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_demo"]
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    epochs: Positive
+    batch_size: Positive
+    gradient_accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0001
+    warmup_epochs: Annotated[float, Field(ge=0)] = 10
+    cosine_stretch: Annotated[float, Field(ge=1)] = 1.5
+    clip_gradient_norm: Annotated[float, Field(gt=0)] | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    look_every: Annotated[int, Field(ge=0)] = 0
+    look_images: Positive = 4
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Training:
+        if self.warmup_epochs >= self.epochs * self.cosine_stretch:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves nothing of {self.epochs} epochs")
+        return self
+
+
+class TrainedModel(Section):
+    """A network trained in the pipeline.
+
+    ``start`` is an LDM checkpoint whose ``model.diffusion_model.*`` give the start values where they fit; null starts at
+    random.
+    """
+
+    source: Literal["train"] = "train"
+    start: str | None = None
+
+
+class ReferenceModel(Section):
+    """The authors' released weights instead of training; ``{scope}`` in ``path`` stands for the scope's name."""
+
+    source: Literal["reference"]
+    path: str
+
+
+class Correction(Section):
+    """The reverse process.
+
+    Attributes:
+        steps: S.
+        num_train_timesteps: length of its schedule; null takes that of the training.
+        noise_timestep: with the objective ``noise``, the timestep to which the latent is noised before it is denoised.
+    """
+
+    steps: Positive = 5
+    num_train_timesteps: Positive | None = None
+    noise_timestep: Annotated[int, Field(ge=0)] | None = None
+    batch_size: Positive = 16
+
+
+class Scoring(Section):
+    """Constants of `decodiff.scoring.ScoringSettings`, and which of the four maps is the result."""
+
+    fusion: Literal["pixel", "latent", "geometric", "arithmetic"] = "geometric"
+    pixel_clip: Annotated[float, Field(gt=0)] = 0.4
+    pixel_sigma: Annotated[float, Field(ge=0)] = 3.0
+    latent_clip: Annotated[float, Field(gt=0)] = 0.2
+    latent_sigma: Annotated[float, Field(ge=0)] = 1.0
+    fused_sigma: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: Positive = 16
+
+
+class Evaluation(Section):
+    protocol: Literal["standard", "reference"] = "standard"
