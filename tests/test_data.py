@@ -304,7 +304,9 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path):
     prepare(manifest, 300, tmp_path / "killed")
     made, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
     assert made["train_images.npy"][200_000:200_004] == b"mark" and size < len(made["train_images.npy"])
-    made["train_images.npy"] = made["train_images.npy"].replace(b"mark", whole["train_images.npy"][200_000:200_004])
+    marked = bytearray(made["train_images.npy"])
+    marked[200_000:200_004] = whole["train_images.npy"][200_000:200_004]
+    made["train_images.npy"] = bytes(marked)
     assert made == whole and not partial.parent.exists()
 
 
