@@ -141,11 +141,10 @@ class Config(Section):
 
     def _step_problems(self) -> list[str]:
         problems = []
-        if self.diffusion.trained_timesteps is not None:
-            try:
-                strided_timesteps(self.diffusion.num_train_timesteps, self.diffusion.trained_timesteps)
-            except ValueError as error:
-                problems.append(f"diffusion.trained_timesteps: {error}")
+        try:
+            self.diffusion.timesteps  # noqa: B018  (computed to be checked)
+        except ValueError as error:
+            problems.append(f"diffusion.trained_timesteps: {error}")
         length = self.correction.num_train_timesteps or self.diffusion.num_train_timesteps
         try:
             steps = strided_timesteps(length, self.correction.steps)

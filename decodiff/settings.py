@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from decodiff.files import read_json
+from decodiff.timesteps import strided_timesteps
 
 HUB_DOWNSAMPLING = 8
 
@@ -148,6 +149,11 @@ class Diffusion(Section):
     objective: Literal["deviation", "noise"] = "deviation"
     num_train_timesteps: Positive = 10
     trained_timesteps: Positive | None = None
+
+    @property
+    def timesteps(self) -> list[int]:
+        """The trained timesteps, ascending. Raises `ValueError` when no even spacing gives that many."""
+        return strided_timesteps(self.num_train_timesteps, self.trained_timesteps or self.num_train_timesteps)
 
 
 class Masking(Section):

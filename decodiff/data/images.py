@@ -96,11 +96,16 @@ def _mask_area(image: Image.Image, path: Path) -> np.ndarray:
     return values > (full // 2 if is_picture else 0)
 
 
+def picture_files(folder: Path) -> list[Path]:
+    """Image files of a folder, in order, without hidden ones, as macOS puts them beside each image of an archive."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+
+
 def mask_files(path: Path) -> list[Path]:
     """The pictures of a mask: the file itself, or those in its folder. Raises `InputError` when the folder holds none."""
     if not path.is_dir():
         return [path]
-    parts = sorted(part for part in path.iterdir() if part.suffix.lower() in SUFFIXES and not part.name.startswith("."))
+    parts = picture_files(path)
     if not parts:
         raise InputError(f"{path}: a folder of masks without a mask; add it, or remove the image")
     return parts

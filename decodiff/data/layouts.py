@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from decodiff.data.images import SUFFIXES, read_mask
+from decodiff.data.images import SUFFIXES, picture_files, read_mask
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json
 from decodiff.seeds import numpy_generator
@@ -49,17 +49,14 @@ class Layout:
     read: Callable[[Path, tuple[str, ...]], list[Entry]]
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What a folder holds, in order; hidden files are left out, as those that macOS puts beside each image of an archive."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
-
-
 def _images(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
+    return picture_files(folder) if folder.is_dir() else []
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_dir()]
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _seeded_choice(paths: list[Path], size: int, name: str) -> set[Path]:

@@ -79,27 +79,41 @@ def our_name(name: str, layers: int) -> str:
     raise KeyError(f"{name!r} is not a parameter of the authors' network")
 
 
+def _placed(
+    state: Mapping[str, torch.Tensor], prefix: str, model: DeviationUNet
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors under our names where they fit ``model``, and for each other name what is wrong with it.
+
+    Only names that begin with ``prefix`` are looked at; it is not part of the authors' names.
+    """
+    expected = model.state_dict()
+    mapped, problems = {}, {}
+    for full, tensor in state.items():
+        if not full.startswith(prefix):
+            continue
+        name = full.removeprefix(prefix)
+        try:
+            ours = our_name(name, model.config.layers)
+        except KeyError as error:
+            problems[full] = str(error.args[0])
+            continue
+        if ours not in expected:
+            problems[full] = f"{name!r} has no place in this network"
+        elif expected[ours].shape != tensor.shape:
+            problems[full] = f"{name!r} is {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}"
+        else:
+            mapped[ours] = tensor
+    return mapped, problems
+
+
 def from_reference(state: Mapping[str, torch.Tensor], model: DeviationUNet) -> dict[str, torch.Tensor]:
     """The authors' state dict under our names, checked against ``model`` for names and shapes.
 
     Raises:
         ValueError: a parameter is unknown, missing, or of another shape; the message names the first few.
     """
-    expected = model.state_dict()
-    mapped, problems = {}, []
-    for name, tensor in state.items():
-        try:
-            ours = our_name(name, model.config.layers)
-        except KeyError as error:
-            problems.append(str(error.args[0]))
-            continue
-        if ours not in expected:
-            problems.append(f"{name!r} has no place in this network")
-        elif expected[ours].shape != tensor.shape:
-            problems.append(f"{name!r} is {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}")
-        else:
-            mapped[ours] = tensor
-    problems += [f"nothing given for {name!r}" for name in expected.keys() - mapped.keys()] if not problems else []
+    mapped, found = _placed(state, "", model)
+    problems = [*found.values()] or [f"nothing given for {name!r}" for name in model.state_dict().keys() - mapped.keys()]
     if problems:
         raise ValueError(f"weights do not fit: {'; '.join(problems[:3])}" + (" …" if len(problems) > 3 else ""))
     return mapped
@@ -170,18 +184,7 @@ def start_from(path: Path, model: DeviationUNet) -> None:
     """
     content = read_checkpoint(path)
     state = _tensors(content, "state_dict", path) if "state_dict" in content else content
-    own, fitting, left = model.state_dict(), {}, []
-    for name, tensor in state.items():
-        if not name.startswith(LDM_PREFIX):
-            continue
-        try:
-            ours = our_name(name.removeprefix(LDM_PREFIX), model.config.layers)
-        except KeyError:
-            ours = ""
-        if ours in own and own[ours].shape == tensor.shape:
-            fitting[ours] = tensor
-        else:
-            left.append(name)
+    own, (fitting, left) = model.state_dict(), _placed(state, LDM_PREFIX, model)
     if not fitting:
         raise InputError(f"{path}: no weight of it ({LDM_PREFIX}*) fits this network; choose another size or start at random")
     model.load_state_dict(fitting, strict=False)

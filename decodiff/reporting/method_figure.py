@@ -22,7 +22,6 @@ from decodiff.reporting.sources import Part
 from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import torch_generator
 from decodiff.settings import Correction, Diffusion, Masking
-from decodiff.timesteps import strided_timesteps
 
 SHOWN_TIMESTEP_QUANTILE = 0.5
 
@@ -42,7 +41,7 @@ def _training_panels(
     mask = sample_mask(1, *latent.shape[1:], side, 1.0, random)
     noise = sample_noise(batch, side, 0.0, random)
     scheduler = DeviationScheduler(diffusion.num_train_timesteps)
-    trained = strided_timesteps(diffusion.num_train_timesteps, diffusion.trained_timesteps or diffusion.num_train_timesteps)
+    trained = diffusion.timesteps
     timestep = torch.tensor([trained[int(SHOWN_TIMESTEP_QUANTILE * len(trained))]])
     corrupted = scheduler.add_noise(batch, noise, mask, timestep)
     with torch.no_grad():

@@ -42,9 +42,9 @@ def _look(sets: list[TrainingSet], data: TrainingData, autoencoder: Autoencoder,
         raise InputError(f"{sets[0].prepared / 'test.csv'}: no anomalous test image to look at; set training.look_every to 0")
     latent, category = torch.stack(latents[:count]).to(device()), torch.tensor(categories[:count], device=device())
     scheduler = DeviationScheduler(diffusion.num_train_timesteps)
-    scheduler.set_timesteps(diffusion.trained_timesteps or diffusion.num_train_timesteps)
+    scheduler.set_timesteps(len(diffusion.timesteps))
 
-    def look(model: torch.nn.Module, _epoch: int) -> torch.Tensor:
+    def look(model: torch.nn.Module) -> torch.Tensor:
         pictures = [autoencoder.decode(part).cpu() for part in (latent, correct(model, latent, category, scheduler))]
         return ((torch.cat(pictures, dim=3) + 1) / 2).clamp(0, 1)
 

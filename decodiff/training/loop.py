@@ -28,7 +28,6 @@ from decodiff.objectives import Example, deviation_example, noise_example, squar
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import derived_seed, torch_generator
 from decodiff.settings import Diffusion, Masking, Training
-from decodiff.timesteps import strided_timesteps
 from decodiff.training.data import TrainingData
 from decodiff.training.log import TrainingLog
 
@@ -38,7 +37,7 @@ log = logging.getLogger(__name__)
 SECONDS_PER_STATE = 600
 FILES_NAMED = 4
 
-Look = Callable[[nn.Module, int], torch.Tensor]
+Look = Callable[[nn.Module], torch.Tensor]
 
 
 def learning_rate_factor(epoch: float, settings: Training) -> float:
@@ -95,9 +94,7 @@ class Loop:
         self.accelerator = Accelerator(mixed_precision=training.mixed_precision)
         self.data, self.masking, self.training, self.diffusion, self.seed = data, masking, training, diffusion, seed
         self.scheduler = build_scheduler(diffusion.objective, diffusion.num_train_timesteps)
-        length = diffusion.num_train_timesteps
-        timesteps = strided_timesteps(length, diffusion.trained_timesteps or length)
-        self.timesteps = torch.tensor(timesteps)
+        self.timesteps = torch.tensor(diffusion.timesteps)
         self.model = model
         self.optimizer = torch.optim.AdamW(
             [parameter for parameter in model.parameters() if parameter.requires_grad],
@@ -147,11 +144,12 @@ class Loop:
         """Forward and backward on this process's part of the batch; the optimiser's step where a group of batches ends."""
         accelerator, chosen = self.accelerator, self._chosen(self.step)
         example, category = self._example(chosen, self.step)
-        part = slice(accelerator.process_index, None, accelerator.num_processes)
-        own = [tensor[part].to(accelerator.device) for tensor in (example.noisy, example.timestep, category, example.target)]
-        if empty := len(own[0]) == 0:  # fewer images than processes: go along without weight
-            own = [tensor[:1].to(accelerator.device) for tensor in (example.noisy, example.timestep, category, example.target)]
-        noisy, timestep, category, target = own
+        # with fewer images than processes, go along without weight
+        empty = accelerator.process_index >= len(chosen)
+        part = slice(1) if empty else slice(accelerator.process_index, None, accelerator.num_processes)
+        noisy, timestep, category, target = (
+            tensor[part].to(accelerator.device) for tensor in (example.noisy, example.timestep, category, example.target)
+        )
         torch.manual_seed(derived_seed(self.seed, f"dropout of step {self.step}, process {accelerator.process_index}"))
         images, is_last = self._group(self.step)
         waits = contextlib.nullcontext() if is_last else accelerator.no_sync(self.prepared)
@@ -267,4 +265,4 @@ class Loop:
         every = self.training.look_every
         if look and every and epoch % every == 0 and self.accelerator.is_main_process:
             with self.result() as model:
-                self.log.show(epoch, look(model, epoch))
+                self.log.show(epoch, look(model))
