@@ -1,166 +1,345 @@
-"""The seven metrics of the field from anomaly maps and masks, under a named protocol.
+"""The metrics of the field from anomaly maps and masks: exact, and in memory that does not grow with the number of maps.
 
-Pixels are sorted once; AUROC, AP, F1max and AUPRO all come from the cumulative counts along that order, at every distinct
-score (ties are one threshold).
+All of a metric's steps lie at scores of anomalous items: between two of them only false positives are added, and the curves run
+level. So the distinct scores of anomalous pixels are the thresholds, normal pixels are counted between them a batch at a time,
+and one sort serves all metrics. The functions of a `Curve` work along its last axis, for one curve or for many of the same
+thresholds.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from skimage.measure import label as label_regions
 
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
-PROTOCOLS = ("standard", "reference")
+FURTHER_METRICS = ("pixel_aupro_05", "pixel_ioumax")
+ALL_METRICS = METRICS + FURTHER_METRICS
 MAX_FPR = 0.3
+STRICT_MAX_FPR = 0.05
 REFERENCE_THRESHOLDS = 200
+# anomalous pixels in memory at a time, and pixels of a batch
+PIXELS_AT_ONCE = 2**23
+BATCH_PIXELS = 2**21
+
+# Pairs of maps float [n,H,W] and masks bool [n,H,W]; can be gone through more than once.
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What has to be the same for two results to be comparable.
+
+    Attributes:
+        masks: how masks are resized: to the ``nearest`` pixel, or ``bicubic`` and then every value above 0 is anomalous.
+        aupro: how PRO is integrated: ``exact``, or over ``200 thresholds`` as in the authors' code.
+    """
+
+    masks: str
+    aupro: str
+
+
+PROTOCOLS = {"standard": Protocol("nearest", "exact"), "reference": Protocol("bicubic", "200 thresholds")}
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Cumulative counts at every distinct score, from the highest to the lowest.
+    """What is found, and what is called anomalous wrongly, at every distinct score of a positive item, descending.
 
     Attributes:
-        thresholds: distinct scores, descending, float ``[K]``.
-        true_positives, false_positives: weight of the positives and negatives scored at or above it, float64 ``[K]``.
-        overlap: mean over regions of the part found at or above it (PRO), float64 ``[K]``; None for image curves.
+        thresholds: those scores ``[K]``.
+        steps: weight of the positives at exactly that score ``[…,K]``.
+        true_positives: weight of the positives at or above it ``[…,K]``.
+        above, false_positives: weight of the negatives strictly above it, and at or above it ``[…,K]``.
+        overlap_steps: summed over regions, the part of each that has exactly that score ``[…,K]``; None for image scores.
+        positives, negatives, regions: totals ``[…]``.
     """
 
     thresholds: np.ndarray
+    steps: np.ndarray
     true_positives: np.ndarray
+    above: np.ndarray
     false_positives: np.ndarray
-    overlap: np.ndarray | None = None
-
-    @property
-    def tpr(self) -> np.ndarray:
-        return self.true_positives / self.true_positives[-1]
-
-    @property
-    def fpr(self) -> np.ndarray:
-        return self.false_positives / self.false_positives[-1]
-
-    @property
-    def precision(self) -> np.ndarray:
-        return self.true_positives / (self.true_positives + self.false_positives)
+    overlap_steps: np.ndarray | None
+    positives: np.ndarray
+    negatives: np.ndarray
+    regions: np.ndarray
 
 
-def region_weights(mask: np.ndarray) -> np.ndarray:
-    """Per pixel, 1/(area of its region · number of regions); regions are 8-connected within one image.
-
-    Args:
-        mask: bool or {0, 1}, ``[N,H,W]``.
-
-    Returns:
-        float64 ``[N,H,W]``; sums to 1 unless no mask holds a region.
-    """
-    weights = np.zeros(mask.shape, dtype=np.float64)
-    regions = 0
-    for index in np.flatnonzero(mask.any(axis=(1, 2))):
-        labels = label_regions(mask[index])
-        areas = np.bincount(labels.ravel())
-        regions += len(areas) - 1
-        weights[index] = np.where(labels > 0, 1.0 / areas[labels], 0.0)
-    return weights / max(regions, 1)
+def _area(steps: np.ndarray, above: np.ndarray, at: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """Area over ``[0, limit]`` under the line that rises by each of ``steps`` evenly between ``above`` and ``at``."""
+    limit = np.asarray(limit)[..., None]
+    whole = limit - (above + at) / 2
+    part = (limit - above) ** 2 / (2 * np.maximum(at - above, 1))
+    return (steps * np.where(at <= limit, whole, np.where(above < limit, part, 0.0))).sum(axis=-1)
 
 
-def curve(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> Curve:
-    """Sort once and accumulate: see `Curve`. ``scores`` float ``[P]``, ``positive`` bool ``[P]``, ``weights`` float ``[P]``."""
-    order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
-    true_positives = np.cumsum(positive[order], dtype=np.float64)[last]
-    overlap = None if weights is None else np.cumsum(weights[order])[last]
-    return Curve(ordered[last], true_positives, last + 1.0 - true_positives, overlap)
-
-
-def auroc(curve: Curve) -> float:
+def auroc(curve: Curve) -> np.ndarray:
     """Area under the ROC curve (trapezoids), as scikit-learn's ``roc_auc_score``."""
-    return float(np.trapezoid(np.append(0.0, curve.tpr), np.append(0.0, curve.fpr)))
+    area = _area(curve.steps, curve.above, curve.false_positives, curve.negatives)
+    return area / (curve.positives * curve.negatives)
 
 
-def average_precision(curve: Curve) -> float:
+def average_precision(curve: Curve) -> np.ndarray:
     """Average precision (steps), as scikit-learn's ``average_precision_score``."""
-    return float(np.sum(np.diff(np.append(0.0, curve.tpr)) * curve.precision))
+    called = curve.true_positives + curve.false_positives
+    precision = curve.true_positives / np.maximum(called, 1e-300)
+    return (curve.steps * precision).sum(axis=-1) / curve.positives
 
 
-def f1max(curve: Curve) -> float:
+def f1max(curve: Curve) -> np.ndarray:
     """Largest F1 over all thresholds; chosen with the labels at hand, so an oracle and not a threshold for use."""
-    positives = curve.true_positives[-1]
-    return float(np.max(2 * curve.true_positives / (curve.true_positives + curve.false_positives + positives)))
+    positives = np.asarray(curve.positives)[..., None]
+    return (2 * curve.true_positives / (curve.true_positives + curve.false_positives + positives)).max(axis=-1, initial=0.0)
 
 
-def aupro(curve: Curve, max_fpr: float = MAX_FPR) -> float:
+def ioumax(curve: Curve) -> np.ndarray:
+    """Largest intersection over union of the called and the anomalous pixels over all thresholds; an oracle likewise."""
+    return (curve.true_positives / (np.asarray(curve.positives)[..., None] + curve.false_positives)).max(axis=-1, initial=0.0)
+
+
+def aupro(curve: Curve, max_fpr: float = MAX_FPR) -> np.ndarray:
     """Exact area under PRO(FPR) up to ``max_fpr``, the end point interpolated, divided by ``max_fpr``.
 
     Definition: Bergmann et al., IJCV 2021, over all thresholds instead of a sample of them.
     """
-    fpr, overlap = np.append(0.0, curve.fpr), np.append(0.0, curve.overlap)
-    inside = fpr < max_fpr
-    fpr = np.append(fpr[inside], max_fpr)
-    overlap = np.append(overlap[inside], np.interp(max_fpr, np.append(0.0, curve.fpr), np.append(0.0, curve.overlap)))
-    return float(np.trapezoid(overlap, fpr) / max_fpr)
+    limit = max_fpr * np.asarray(curve.negatives)
+    return _area(curve.overlap_steps, curve.above, curve.false_positives, limit) / (limit * curve.regions)
 
 
-def aupro_reference(curve: Curve) -> float:
-    """AUPRO as the authors' code computes it: 200 equidistant thresholds, FPR below 0.3 rescaled by its own maximum.
-
-    Kept to reproduce published numbers (protocol ``reference``); it leaves out the curve's ends and depends on the scale of
-    the scores. NaN when fewer than two of the thresholds keep the FPR below 0.3, or all of them give an FPR of 0.
-    """
-    low, high = curve.thresholds[-1], curve.thresholds[0]
-    # in the scores' own precision, as there: float32 thresholds fall on other sides of float32 scores than float64 ones
-    thresholds = np.arange(low, high, (high - low) / REFERENCE_THRESHOLDS) if high > low else np.array([low])
-    # number of distinct scores strictly above each threshold; what is above it is called anomalous
-    above = np.searchsorted(-curve.thresholds, -thresholds, side="left")
-    fpr = np.append(0.0, curve.fpr)[above]
-    overlap = np.append(0.0, curve.overlap)[above]
-    keep = fpr < MAX_FPR
-    if keep.sum() < 2 or fpr[keep].max() == 0:
-        return float("nan")
-    return float(abs(np.trapezoid(overlap[keep], fpr[keep] / fpr[keep].max())))
+def aupro_strict(curve: Curve) -> np.ndarray:
+    """`aupro` up to an FPR of 0.05."""
+    return aupro(curve, STRICT_MAX_FPR)
 
 
-def evaluate(
-    anomaly_map: np.ndarray, mask: np.ndarray, protocol: str = "standard", label: np.ndarray | None = None
-) -> dict[str, float]:
-    """All seven metrics of one category.
+IMAGE_FUNCTIONS = {"image_auroc": auroc, "image_ap": average_precision, "image_f1max": f1max}
+PIXEL_FUNCTIONS = {
+    "pixel_auroc": auroc,
+    "pixel_ap": average_precision,
+    "pixel_f1max": f1max,
+    "pixel_aupro": aupro,
+    "pixel_aupro_05": aupro_strict,
+    "pixel_ioumax": ioumax,
+}
+# of a curve in pieces the largest value counts; other metrics are sums over thresholds, and so over pieces
+LARGEST = (f1max, ioumax)
+
+
+class InBatches:
+    """Arrays in memory (or mapped) as `Batches`.
 
     Args:
-        anomaly_map: float ``[N,H,W]``, higher is more anomalous.
-        mask: ``[N,H,W]`` in {0, 1} or bool, 1 on anomalous pixels.
-        protocol: ``standard`` (exact AUPRO) or ``reference`` (AUPRO as in the authors' code). Masks must have been resized
-            under the same protocol.
-        label: bool ``[N]``, whether an image is anomalous; by default whether its mask holds an anomalous pixel. Give it when
-            a crop may have removed the only anomalous pixels.
+        anomaly_map: float ``[N,H,W]``.
+        mask: bool or {0, 1}, ``[N,H,W]``.
+        pixels: about how many there are in a batch.
+    """
 
-    Returns:
-        The keys of `METRICS`, each in [0, 1]; NaN where it is not defined (no anomalous or no normal image or pixel).
+    def __init__(self, anomaly_map: np.ndarray, mask: np.ndarray, pixels: int = BATCH_PIXELS):
+        self._arrays = np.asarray(anomaly_map), np.asarray(mask)
+        self._length = max(1, pixels // max(1, math.prod(np.shape(anomaly_map)[1:])))
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        maps, masks = self._arrays
+        for start in range(0, max(len(maps), len(masks)), self._length):
+            yield maps[start : start + self._length], masks[start : start + self._length]
+
+
+def image_scores(batches: Batches, top_pixels: int = 1) -> np.ndarray:
+    """Per image the mean of its ``top_pixels`` highest pixels (1: its maximum): float64 ``[N]``.
 
     Raises:
-        ValueError: unknown protocol, shapes that differ, no image, NaN in a map, or a mask that is not binary.
+        ValueError: a map holds NaN or infinity, maps and masks differ in shape, or a mask is not binary.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    anomaly_map, mask = np.asarray(anomaly_map), np.asarray(mask)
-    if anomaly_map.ndim != 3 or anomaly_map.shape != mask.shape:
-        raise ValueError(f"maps {anomaly_map.shape} and masks {mask.shape} must be [N,H,W] of the same shape")
-    if len(anomaly_map) == 0:
-        raise ValueError("no image to evaluate: the test set is empty")
-    if not np.isfinite(anomaly_map).all():
-        index = int(np.flatnonzero(~np.isfinite(anomaly_map).all(axis=(1, 2)))[0])
-        raise ValueError(f"anomaly map {index} holds NaN or infinity")
-    if mask.dtype != bool and not np.isin(np.unique(mask), (0, 1)).all():
-        raise ValueError("a mask must hold 0 and 1 only")
-    mask = mask.astype(bool)
-    label = mask.any(axis=(1, 2)) if label is None else np.asarray(label, dtype=bool)
+    scores: list[float] = []
+    for maps, masks in batches:
+        if maps.ndim != 3 or maps.shape != masks.shape:
+            raise ValueError(f"maps {maps.shape} and masks {masks.shape} must be [N,H,W] of the same shape")
+        if masks.dtype != bool and not np.isin(np.unique(masks), (0, 1)).all():
+            raise ValueError("a mask must hold 0 and 1 only")
+        flat = np.asarray(maps).reshape(len(maps), -1)
+        if flat.shape[1] < top_pixels:
+            raise ValueError(f"an image score of {top_pixels} pixels from maps of {flat.shape[1]}")
+        finite = np.isfinite(flat).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"anomaly map {len(scores) + int(np.flatnonzero(~finite)[0])} holds NaN or infinity")
+        if top_pixels > 1:
+            flat = np.partition(flat, -top_pixels, axis=1)[:, -top_pixels:]
+            scores += flat.mean(axis=1, dtype=np.float64).tolist()
+        else:
+            scores += flat.max(axis=1).tolist()
+    return np.array(scores, dtype=np.float64)
 
-    result = dict.fromkeys(METRICS, float("nan"))
+
+def _distinct(scores: np.ndarray, counts: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct scores, ascending, with the sums of counts and shares at each."""
+    values, inverse = np.unique(scores, return_inverse=True)
+    sums = (np.bincount(inverse, weights, len(values)) for weights in (counts, shares))
+    return values, *sums
+
+
+def region_shares(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Of each anomalous pixel 1/(area of its region), and the number of regions; regions are 8-connected.
+
+    Args:
+        mask: bool ``[H,W]``.
+
+    Returns:
+        float64 ``[P]`` in the order of ``mask``'s anomalous pixels, summing to the number of regions.
+    """
+    labels = label_regions(mask)[mask]
+    areas = np.bincount(labels)
+    return 1.0 / areas[labels], len(areas) - 1
+
+
+def _positive_steps(batches: Batches, low: float, high: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Distinct scores in ``[low, high)`` of anomalous pixels with counts and shares of regions; the number of all regions."""
+    empty = np.empty(0)
+    parts, total = [(empty.astype(np.float32), empty, empty)], 0
+    for maps, masks in batches:
+        masks = masks.astype(bool, copy=False)
+        for index in np.flatnonzero(masks.any(axis=(1, 2))):
+            shares, regions = region_shares(masks[index])
+            total += regions
+            scores = maps[index][masks[index]]
+            inside = (scores >= low) & (scores < high)
+            parts.append(_distinct(scores[inside], np.ones(int(inside.sum())), shares[inside]))
+    return *_distinct(*(np.concatenate(column) for column in zip(*parts))), total
+
+
+def _negatives(batches: Batches, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normal pixels strictly above, and at or above, each of the ascending thresholds: float64 ``[K]`` each."""
+    above, at = np.zeros(len(thresholds)), np.zeros(len(thresholds))
+    for maps, masks in batches:
+        normal = maps[~masks.astype(bool, copy=False)]
+        normal.sort()
+        if len(thresholds) <= len(normal):
+            at += len(normal) - np.searchsorted(normal, thresholds, side="left")
+            above += len(normal) - np.searchsorted(normal, thresholds, side="right")
+        else:  # the longer one is gone through in order, not looked up in
+            for counted, side in ((at, "right"), (above, "left")):
+                passed = np.bincount(np.searchsorted(thresholds, normal, side=side), minlength=len(thresholds) + 1)
+                counted += np.cumsum(passed[::-1])[-2::-1]
+    return above, at
+
+
+def _cuts(batches: Batches, positives: int, at_once: int) -> list[float]:
+    """Scores that cut the anomalous pixels into parts of about half of ``at_once``, with infinity at both ends."""
+    if positives <= at_once:
+        return [-np.inf, np.inf]
+    every = -(-positives // at_once)
+    sample = np.concatenate([maps[masks.astype(bool, copy=False)][::every] for maps, masks in batches])
+    inner = np.unique(np.quantile(sample, np.arange(1, 2 * every) / (2 * every), method="nearest"))
+    return [-np.inf, *inner.tolist(), np.inf]
+
+
+def pixel_curves(batches: Batches, at_once: int = PIXELS_AT_ONCE) -> Iterator[Curve]:
+    """The pixels' curve, in pieces from the highest scores down when there are more than ``at_once`` anomalous pixels.
+
+    All pieces know the totals; a piece's counts include those of the pieces before it. Memory is about 60 bytes for each of
+    ``at_once`` anomalous pixels and a few batches; the maps are gone through twice for each piece.
+    """
+    positives = negatives = 0
+    for _, masks in batches:
+        found = int(np.count_nonzero(masks))
+        positives, negatives = positives + found, negatives + masks.size - found
+    cuts = _cuts(batches, positives, at_once)
+    before = 0.0
+    for low, high in reversed(list(zip(cuts[:-1], cuts[1:]))):
+        thresholds, counts, shares, regions = _positive_steps(batches, low, high)
+        above, at = _negatives(batches, thresholds)
+        steps = counts[::-1]
+        found = before + np.cumsum(steps)
+        yield Curve(thresholds[::-1], steps, found, above[::-1], at[::-1], shares[::-1], positives, negatives, regions)
+        before += steps.sum()
+
+
+def image_curve(scores: np.ndarray, label: np.ndarray) -> Curve:
+    """The curve of image scores, float ``[N]``, with ``label`` bool ``[N]``, True for anomalous images."""
+    thresholds, counts = np.unique(scores[label], return_counts=True)
+    normal = np.sort(scores[~label])
+    at = len(normal) - np.searchsorted(normal, thresholds, side="left")
+    above = len(normal) - np.searchsorted(normal, thresholds, side="right")
+    steps = counts[::-1].astype(np.float64)
+    totals = (int(label.sum()), len(normal), 0)
+    return Curve(thresholds[::-1], steps, np.cumsum(steps), above[::-1], at[::-1], None, *totals)
+
+
+def reference_thresholds(batches: Batches) -> np.ndarray:
+    """The thresholds of the authors' AUPRO: 200 equidistant ones from the lowest score up to, not including, the highest."""
+    low = min(maps.min() for maps, _ in batches)
+    high = max(maps.max() for maps, _ in batches)
+    # in the scores' own precision, as there: float32 thresholds fall on other sides of float32 scores than float64 ones
+    return np.arange(low, high, (high - low) / REFERENCE_THRESHOLDS) if high > low else np.array([low])
+
+
+def reference_area(false_positives: np.ndarray, negatives: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """AUPRO from counts at descending thresholds as the authors' code takes it: FPR below 0.3, divided by its own maximum.
+
+    Args:
+        false_positives, overlap: normal pixels called anomalous, and PRO, ``[…,K]``, both rising.
+        negatives: number of normal pixels ``[…]``.
+
+    Returns:
+        ``[…]``; NaN when fewer than two of the thresholds keep the FPR below 0.3, or all of them give an FPR of 0.
+    """
+    fpr = false_positives / np.asarray(negatives)[..., None]
+    keep = fpr < MAX_FPR
+    largest = np.where(keep, fpr, 0.0).max(axis=-1, initial=0.0)
+    both = keep[..., 1:] & keep[..., :-1]
+    area = (np.diff(fpr) * (overlap[..., 1:] + overlap[..., :-1]) / 2 * both).sum(axis=-1)
+    defined = (keep.sum(axis=-1) >= 2) & (largest > 0)
+    return np.where(defined, area / np.where(defined, largest, 1.0), np.nan)
+
+
+def aupro_reference(batches: Batches) -> float:
+    """AUPRO as the authors' code computes it, to reproduce published numbers (protocol ``reference``).
+
+    It leaves out the curve's ends and depends on the scale of the scores. NaN where `reference_area` says.
+    """
+    thresholds = reference_thresholds(batches)
+    false_positives, overlap = np.zeros(len(thresholds)), np.zeros(len(thresholds))
+    negatives = total = 0
+    for maps, masks in batches:
+        masks = masks.astype(bool, copy=False)
+        normal = np.sort(maps[~masks])
+        negatives += len(normal)
+        # what is strictly above a threshold is called anomalous
+        false_positives += len(normal) - np.searchsorted(normal, thresholds, side="right")
+        for index in np.flatnonzero(masks.any(axis=(1, 2))):
+            shares, regions = region_shares(masks[index])
+            total += regions
+            passed = np.searchsorted(thresholds, maps[index][masks[index]], side="left")
+            overlap += np.cumsum(np.bincount(passed, shares, len(thresholds) + 1)[::-1])[-2::-1]
+    return float(reference_area(false_positives[::-1], negatives, overlap[::-1] / total))
+
+
+def evaluate(batches: Batches, scores: np.ndarray, label: np.ndarray, protocol: str = "standard") -> dict[str, float]:
+    """All metrics of one category.
+
+    Args:
+        batches: maps and masks; higher is more anomalous, 1 (or True) on anomalous pixels. Masks must have been resized under
+            the same protocol. See `image_scores` for what is refused.
+        scores: image scores, float ``[N]``; see `image_scores`.
+        label: bool ``[N]``, whether an image is anomalous. Not the same as a mask that is not empty: a crop may have removed
+            the only anomalous pixels.
+        protocol: a key of `PROTOCOLS`; ``reference`` takes AUPRO as in the authors' code.
+
+    Returns:
+        The keys of `ALL_METRICS`, each in [0, 1]; NaN where it is not defined (no anomalous or no normal image or pixel).
+    """
+    result = dict.fromkeys(ALL_METRICS, float("nan"))
     if label.any() and not label.all():
-        images = curve(anomaly_map.reshape(len(anomaly_map), -1).max(axis=1), label)
-        result |= {"image_auroc": auroc(images), "image_ap": average_precision(images), "image_f1max": f1max(images)}
-    if mask.any() and not mask.all():
-        pixels = curve(anomaly_map.ravel(), mask.ravel(), region_weights(mask).ravel())
-        result |= {"pixel_auroc": auroc(pixels), "pixel_ap": average_precision(pixels), "pixel_f1max": f1max(pixels)}
-        result["pixel_aupro"] = aupro(pixels) if protocol == "standard" else aupro_reference(pixels)
+        images = image_curve(scores, label)
+        result |= {name: float(function(images)) for name, function in IMAGE_FUNCTIONS.items()}
+    for piece in pixel_curves(batches):
+        if piece.positives and piece.negatives:
+            for name, function in PIXEL_FUNCTIONS.items():
+                value, before = float(function(piece)), result[name]
+                together = max if function in LARGEST else sum
+                result[name] = value if math.isnan(before) else together((before, value))
+    if PROTOCOLS[protocol].aupro != "exact" and not math.isnan(result["pixel_aupro"]):
+        result["pixel_aupro"] = aupro_reference(batches)
     return result

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
-from decodiff.metrics import METRICS, evaluate
+from decodiff import metrics
+from decodiff.metrics import ALL_METRICS, InBatches, image_scores, pixel_curves
+
+
+def evaluate(anomaly_map, mask, protocol="standard", label=None, top_pixels=1, pixels=2**21):
+    """All metrics of arrays, by default with the labels of their masks."""
+    batches = InBatches(anomaly_map, mask, pixels)
+    scores = image_scores(batches, top_pixels)
+    return metrics.evaluate(batches, scores, mask.any(axis=(1, 2)) if label is None else label, protocol)
 
 
 def regions(mask):
@@ -25,14 +33,19 @@ def overlap_curve(anomaly_map, mask, called):
     return np.array(points)
 
 
-def slow_aupro(anomaly_map, mask):
+def slow_aupro(anomaly_map, mask, limit=0.3):
     thresholds = np.unique(anomaly_map)[::-1]
     points = overlap_curve(anomaly_map, mask, [anomaly_map >= t for t in thresholds])
     fpr, pro = np.append(0, points[:, 0]), np.append(0, points[:, 1])
-    # a dense grid integrates the piecewise linear curve almost exactly, vertical pieces included
-    keep = fpr < 0.3
-    end = np.interp(0.3, fpr, pro)
-    return auc(np.append(fpr[keep], 0.3), np.append(pro[keep], end)) / 0.3
+    keep = fpr < limit
+    # where the curve rises exactly at the limit, the foot of that rise ends the area
+    end = pro[np.argmax(fpr == limit)] if (fpr == limit).any() else np.interp(limit, fpr, pro)
+    return auc(np.append(fpr[keep], limit), np.append(pro[keep], end)) / limit
+
+
+def slow_ioumax(anomaly_map, mask):
+    called = [anomaly_map >= threshold for threshold in np.unique(anomaly_map)]
+    return max((binary & mask).sum() / (binary | mask).sum() for binary in called)
 
 
 def slow_aupro_reference(anomaly_map, mask):
@@ -62,10 +75,10 @@ def cases(draw):
 
 
 @settings(deadline=None, max_examples=80)
-@given(cases())
-def test_against_scikit_learn_and_the_slow_way(case):
+@given(cases(), st.sampled_from([1, 2**21]))
+def test_against_scikit_learn_and_the_slow_way(case, pixels):
     anomaly_map, mask = case
-    measured = evaluate(anomaly_map, mask)
+    measured = evaluate(anomaly_map, mask, pixels=pixels)
     labels, scores = mask.any(axis=(1, 2)), anomaly_map.max(axis=(1, 2))
     pixels, values = mask.ravel(), anomaly_map.ravel()
     expected = {
@@ -76,8 +89,36 @@ def test_against_scikit_learn_and_the_slow_way(case):
         "pixel_ap": average_precision_score(pixels, values),
         "pixel_f1max": slow_f1max(pixels, values),
         "pixel_aupro": slow_aupro(anomaly_map, mask),
+        "pixel_aupro_05": slow_aupro(anomaly_map, mask, 0.05),
+        "pixel_ioumax": slow_ioumax(anomaly_map, mask),
     }
     assert measured == pytest.approx(expected, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(cases(), st.integers(1, 40))
+def test_a_curve_in_pieces_gives_the_same(case, at_once):
+    anomaly_map, mask = case
+    batches = InBatches(anomaly_map, mask, 100)
+    (whole,) = pixel_curves(batches)
+    pieces = list(pixel_curves(batches, at_once))
+    assert len(pieces) > 1 or mask.sum() <= at_once or len(whole.thresholds) < 3
+    for field in ("thresholds", "true_positives", "false_positives", "above"):
+        np.testing.assert_array_equal(np.concatenate([getattr(piece, field) for piece in pieces]), getattr(whole, field))
+    for name, function in metrics.PIXEL_FUNCTIONS.items():
+        values = [float(function(piece)) for piece in pieces]
+        joined = max(values) if function in metrics.LARGEST else sum(values)
+        assert joined == pytest.approx(float(function(whole)), abs=1e-12), name
+
+
+def test_image_scores_are_the_mean_of_the_highest_pixels():
+    anomaly_map = np.random.default_rng(3).random((7, 6, 5)).astype(np.float32)
+    batches = InBatches(anomaly_map, np.zeros(anomaly_map.shape, bool), 70)
+    highest = np.sort(anomaly_map.reshape(7, -1), axis=1)[:, ::-1].astype(np.float64)
+    np.testing.assert_array_equal(image_scores(batches), highest[:, 0])
+    np.testing.assert_allclose(image_scores(batches, 4), highest[:, :4].mean(axis=1), rtol=1e-12)
+    with pytest.raises(ValueError, match="31 pixels from maps of 30"):
+        image_scores(batches, 31)
 
 
 def test_reference_aupro_is_the_authors_way():
@@ -95,10 +136,12 @@ def test_reference_aupro_is_the_authors_way():
 def test_perfect_and_constant_maps():
     mask = np.zeros((3, 8, 8), dtype=bool)
     mask[0, 2:4, 2:4] = True
-    assert evaluate(mask.astype(np.float32), mask) == pytest.approx(dict.fromkeys(METRICS, 1.0))
+    assert evaluate(mask.astype(np.float32), mask) == pytest.approx(dict.fromkeys(ALL_METRICS, 1.0))
     constant = evaluate(np.full(mask.shape, 0.5), mask)
     assert constant["image_auroc"] == constant["pixel_auroc"] == 0.5
-    assert constant["pixel_aupro"] == pytest.approx(0.15)  # the diagonal up to an FPR of 0.3
+    # the diagonal up to an FPR of 0.3 and of 0.05
+    assert constant["pixel_aupro"] == pytest.approx(0.15) and constant["pixel_aupro_05"] == pytest.approx(0.025)
+    assert constant["pixel_ioumax"] == pytest.approx(4 / 192)
 
 
 def test_diagonal_neighbours_are_one_region():
@@ -127,19 +170,18 @@ def test_the_label_counts_even_when_the_crop_has_no_anomalous_pixel():
 @pytest.mark.parametrize("value", [False, True])
 def test_one_class_alone_has_no_metric(value):
     measured = evaluate(np.random.default_rng(0).random((3, 4, 4)), np.full((3, 4, 4), value))
-    assert all(math.isnan(measured[name]) for name in METRICS)
+    assert all(math.isnan(measured[name]) for name in ALL_METRICS)
 
 
 @pytest.mark.parametrize(
-    ("anomaly_map", "mask", "protocol", "message"),
+    ("anomaly_map", "mask", "message"),
     [
-        (np.zeros((2, 4, 4)), np.zeros((2, 4, 5)), "standard", r"\(2, 4, 4\) and masks \(2, 4, 5\)"),
-        (np.zeros((0, 4, 4)), np.zeros((0, 4, 4)), "standard", "empty"),
-        (np.full((2, 4, 4), np.nan), np.zeros((2, 4, 4)), "standard", "anomaly map 0 holds NaN"),
-        (np.zeros((2, 4, 4)), np.full((2, 4, 4), 255), "standard", "0 and 1 only"),
-        (np.zeros((2, 4, 4)), np.zeros((2, 4, 4)), "generous", "unknown protocol 'generous'"),
+        (np.zeros((2, 4, 4)), np.zeros((2, 4, 5)), r"\(2, 4, 4\) and masks \(2, 4, 5\)"),
+        (np.zeros((2, 4, 4)), np.zeros((3, 4, 4)), r"\(2, 4, 4\) and masks \(3, 4, 4\)"),
+        (np.full((2, 4, 4), np.nan), np.zeros((2, 4, 4)), "anomaly map 0 holds NaN"),
+        (np.zeros((2, 4, 4)), np.full((2, 4, 4), 255), "0 and 1 only"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(anomaly_map, mask, protocol, message):
+def test_what_cannot_be_evaluated_is_refused(anomaly_map, mask, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(anomaly_map, mask, protocol)
+        evaluate(anomaly_map, mask)
