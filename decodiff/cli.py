@@ -70,7 +70,8 @@ def fetch(
     _begin(log)
     from decodiff.stages.fetch import fetch as stage
 
-    settings = load(config).sections("fetch", dataset) if config else {"source": None, "kind": None, "split": "all"}
+    unconfigured = {"source": None, "kind": None, "split": "all"}
+    settings = load(config).sections("fetch", dataset) if config else unconfigured
     if source is not None:
         settings["source"] = source
     stage(dataset, manifest=output or Path("data", dataset, "manifest.csv"), threads=threads, **settings)
@@ -136,11 +137,27 @@ def encode(
     log: LogFile = None,
     threads: Threads = None,
 ) -> None:
-    """Encode a data set's images once, in every view its augmentation can show."""
+    """Encode a data set's training images once, in every view its augmentation can show."""
     _begin(log, threads)
     from decodiff.stages.encode import encode as stage
 
     stage(prepared, autoencoder, output=output, **load(config).sections("encode", dataset))
+
+
+@app.command("encode-test")
+def encode_test(
+    config: ConfigFile,
+    prepared: Prepared,
+    autoencoder: Autoencoder,
+    output: Output,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Encode a data set's test and validation images."""
+    _begin(log, threads)
+    from decodiff.stages.encode import encode_test as stage
+
+    stage(prepared, autoencoder, output=output, **load(config).sections("encode-test"))
 
 
 @app.command()
@@ -230,21 +247,58 @@ def score(
 
 @app.command()
 def evaluate(
-    config: ConfigFile,
     dataset: Dataset,
-    scope: Scope,
-    seed: Seed,
-    results: Annotated[Path, typer.Option(help="Folder with images.csv and anomaly_maps.npy.")],
-    prepared: Prepared,
-    output: Output,
+    scope: Annotated[str, typer.Option(help="Name of the scope, or of the method whose maps are given.")],
+    output: Annotated[Path, typer.Option(help="Folder to write to.")],
+    config: Annotated[Path | None, typer.Option("--config", help="Configuration of the run (YAML).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the model.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder with images.csv and anomaly_maps.npy of this project.")] = None,
+    prepared: Annotated[Path | None, typer.Option(help="With --results: folder of the prepared data set.")] = None,
+    maps: Annotated[
+        Path | None, typer.Option(help="Maps of any method: a folder of .npy, .tiff or .png, or a saved batch of anomalib's.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="With --maps: folder of their masks, or of a prepared data set of the same images.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="With --maps and without --config: standard or reference.")] = "standard",
     log: LogFile = None,
 ) -> None:
-    """Compute the seven metrics of every category."""
+    """Compute all metrics of every category, of this project's maps or of any other method's."""
     _begin(log)
-    from decodiff.stages.evaluate import evaluate as stage
+    from decodiff.data.maps import foreign_maps, own_maps
+    from decodiff.metrics import PROTOCOLS
+    from decodiff.settings import Evaluation
+    from decodiff.stages.evaluate import evaluate_maps as stage
 
-    identity = {"dataset": dataset, "scope": scope, "seed": str(seed)}
-    stage(results, prepared, identity=identity, output=output, **load(config).sections("evaluate"))
+    if (results is None) == (maps is None) or (results is None) != (prepared is None) or (maps is None) != (masks is None):
+        raise InputError("give --results and --prepared, or --maps and --masks")
+    if protocol not in PROTOCOLS:
+        raise InputError(f"--protocol: no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    evaluation = load(config).evaluation if config else Evaluation(protocol=protocol)
+    identity = {"dataset": dataset, "scope": scope, "seed": "" if seed is None else str(seed), "crop": "as given"}
+    if maps is not None:
+        opened = foreign_maps(maps, masks, dataset, evaluation.protocol)
+    elif config is None:
+        raise InputError("--config: missing; the maps of --results are measured as the configuration says")
+    else:
+        image = load(config).image
+        identity["crop"] = f"central {image.crop} of {image.resize}"
+        opened = own_maps(results, prepared, image.crop, evaluation.protocol)
+    stage(opened, evaluation, identity, output)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder that `decodiff evaluate` wrote to.")],
+    second: Annotated[Path, typer.Argument(help="The same for another method on the same images.")],
+    output: Annotated[Path, typer.Option(help="The CSV to write.")],
+    log: LogFile = None,
+) -> None:
+    """Write the differences of all metrics between two methods, with their intervals."""
+    _begin(log)
+    from decodiff.stages.compare import compare as stage
+
+    stage(first, second, output)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from decodiff.settings import (
     Diffusion,
     Evaluation,
     Image,
+    Inference,
     Masking,
     Name,
     Positive,
@@ -47,13 +48,14 @@ RESERVED = ("autoencoder", "latents", "tables", "figures")
 
 # What each stage may read, by dotted keys. `data` stands for the settings of the one data set the job works on.
 STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
-    "fetch": ("data.source", "data.kind", "data.split"),
+    "fetch": ("data.source", "data.kind", "data.split", "data.hold_out"),
     "autoencoder": ("autoencoder", "image", "seed"),
     "encode": ("data.augmentation", "image"),
+    "encode-test": ("image", "inference"),
     "train": ("diffusion", "masking", "training", "model", "image"),
     "import-reference": ("diffusion", "training", "model"),
-    "correct": ("diffusion", "correction"),
-    "score": ("scoring",),
+    "correct": ("diffusion", "correction", "inference"),
+    "score": ("scoring", "inference"),
     "evaluate": ("evaluation", "image"),
     "table": (),
     "figure": ("diffusion", "masking", "correction", "evaluation", "image", "seed"),
@@ -88,6 +90,7 @@ class Config(Section):
     masking: Masking
     training: Training
     model: Annotated[TrainedModel | ReferenceModel, Field(discriminator="source")] = TrainedModel()
+    inference: Inference = Inference()
     correction: Correction = Correction()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
@@ -122,6 +125,8 @@ class Config(Section):
                 problems.append(f"data.{name}.kind: {name} is a data set by itself; call your own otherwise")
             elif data.split == "released" and not self.entry(name).held_out:
                 problems.append(f"data.{name}.split: {self.entry(name).title} has no split 'released'")
+            elif data.split == "released" and data.hold_out:
+                problems.append(f"data.{name}.hold_out: the split 'released' holds out its own images; leave one of them out")
         if not self.scopes or not self.data:
             problems.append("data and scopes: at least one of each is needed")
         for scope, members in self.scopes.items():
@@ -172,6 +177,8 @@ class Config(Section):
                     f"data.{name}.augmentation: max_shift and rotation_degrees need a margin of {needed} pixels around the "
                     f"crop, there are {margin}"
                 )
+        if self.evaluation.top_pixels > self.image.crop**2:
+            problems.append(f"evaluation.top_pixels: {self.evaluation.top_pixels} are more than a map has")
         # one on the hub with other cells is refused when it is loaded
         cell = self.autoencoder.downsampling
         if self.image.crop % cell:

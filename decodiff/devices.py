@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how precisely."""
 
 from __future__ import annotations
 
@@ -9,3 +9,8 @@ from accelerate import PartialState
 def device() -> torch.device:
     """The device of this process: an accelerator when there is one, as `accelerate` finds it."""
     return PartialState().device
+
+
+def precision(mixed_precision: str) -> torch.autocast:
+    """A context in which networks compute in float32 (``no``) or, where that is safe, in bfloat16 (``bf16``)."""
+    return torch.autocast(device().type, torch.bfloat16, enabled=mixed_precision == "bf16")

@@ -118,19 +118,6 @@ def read_csv(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     return list(csv_rows(path, columns))
 
 
-@contextmanager
-def writing_array(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> Iterator[np.ndarray]:
-    """A memory-mapped array of a ``.npy`` file to fill; it appears under its name once the block ends well."""
-    with replacing(path) as temporary:
-        # numpy cannot map an array without elements
-        array = np.lib.format.open_memmap(temporary, "w+", dtype, shape) if np.prod(shape) else np.empty(shape, dtype)
-        yield array
-        if isinstance(array, np.memmap):
-            array.flush()
-        else:
-            np.save(temporary, array)
-
-
 class GrowingArray:
     """A ``.npy`` file written item by item, in order, through ordinary writes: memory does not grow with the file.
 
@@ -156,7 +143,7 @@ class GrowingArray:
             self._stream.truncate()
             self._stream.write(header.getvalue())
         present = os.fstat(self._stream.fileno()).st_size - self._start
-        self.length = min(max(present, 0) // self._bytes, shape[0])
+        self.length = min(max(present, 0) // max(self._bytes, 1), shape[0])
 
     def cut(self, length: int) -> None:
         """Forget all items after the first ``length``."""
@@ -171,8 +158,26 @@ class GrowingArray:
         self._stream.write(item.tobytes())
         self.length += 1
 
+    def extend(self, items: np.ndarray) -> None:
+        """Write the next items ``[n,…]``; see `append`."""
+        for item in items:
+            self.append(item)
+
     def close(self) -> None:
         self._stream.close()
+
+
+@contextmanager
+def writing_array(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) -> Iterator[GrowingArray]:
+    """A ``.npy`` file to append to; it appears under its name once the block ends well. See `GrowingArray`."""
+    with replacing(path) as temporary:
+        array = GrowingArray(temporary, shape, dtype)
+        try:
+            yield array
+        finally:
+            array.close()
+        if array.length != shape[0]:
+            raise ValueError(f"{path}: {array.length} items written of {shape[0]}")
 
 
 def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:

@@ -69,12 +69,14 @@ class Data(Section):
         source: a folder or archive the user already has; without it the data set is downloaded or generated.
         kind: name of the registry that says what it is; needed when the data set has a name of the user's own.
         split: ``all`` trains on all training images; ``released`` leaves out those that the authors held out.
+        hold_out: part of each category's training images to leave out of training, for choosing a threshold on them.
         augmentation: of its training images.
     """
 
     source: str | None = None
     kind: Name | None = None
     split: Literal["all", "released"] = "all"
+    hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augmentation: Augmentation = Augmentation()
 
 
@@ -228,6 +230,17 @@ class ReferenceModel(Section):
     path: str
 
 
+class Inference(Section):
+    """How test images are encoded, corrected and decoded.
+
+    Attributes:
+        mixed_precision: ``bf16`` computes convolutions and matrix products in bfloat16; docs/performance.md has what that
+            changes in the maps.
+    """
+
+    mixed_precision: Literal["no", "bf16"] = "no"
+
+
 class Correction(Section):
     """The reverse process.
 
@@ -256,4 +269,16 @@ class Scoring(Section):
 
 
 class Evaluation(Section):
+    """How anomaly maps are measured.
+
+    Attributes:
+        protocol: a key of `decodiff.metrics.PROTOCOLS`.
+        top_pixels: an image's score is the mean of so many of its highest pixels; 1 takes the maximum.
+        resamples: of the bootstrap behind the intervals.
+        false_alarm_rate: the part of normal images that the threshold, chosen on held-out normal images, may call anomalous.
+    """
+
     protocol: Literal["standard", "reference"] = "standard"
+    top_pixels: Positive = 1
+    resamples: Annotated[int, Field(ge=20)] = 1000
+    false_alarm_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05

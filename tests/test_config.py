@@ -181,7 +181,7 @@ def test_a_stage_reads_only_the_data_set_it_works_on():
 def test_a_data_set_of_ones_own_name_is_of_a_known_kind():
     own = {"mine": {"kind": "folder", "source": "x"}, "old": {"kind": "mvtec_ad", "split": "released", "source": "y"}}
     config = validate(demo(data=own, scopes={"all": ["mine/bolt", "old"], "one": ["mine"]}))
-    assert config.sections("fetch", "old") == {"source": "y", "kind": "mvtec_ad", "split": "released"}
+    assert config.sections("fetch", "old") == {"source": "y", "kind": "mvtec_ad", "split": "released", "hold_out": 0.0}
     assert config.members("all") == {"mine": ("bolt",), "old": config.entry("old").categories}
     assert config.members("one") == {"mine": ()}, "what its folder turns out to hold"
     with pytest.raises(InputError, match="scopes.all: old has no category 'bolt'"):

@@ -242,12 +242,23 @@ def test_arrays_are_what_a_plain_loop_would_make_whatever_the_threads(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "by-1" / "train_images.npy"), expected)
 
 
-def test_validation_images_are_in_no_array(tmp_path):
+def test_validation_images_are_kept_from_training_with_the_test_images(tmp_path):
     root = make_mvtec(tmp_path / "mine")
     picture(root / "bolt/validation/good/000.png")
     prepare(fetch_folder(tmp_path, root), 8, tmp_path / "prepared")
     assert len(np.load(tmp_path / "prepared" / "train_images.npy")) == 2
-    assert len(np.load(tmp_path / "prepared" / "test_images.npy")) == 3
+    assert len(np.load(tmp_path / "prepared" / "test_images.npy")) == 4
+    assert [row.split for row in read_rows(tmp_path / "prepared" / "test.csv")].count("validation") == 1
+
+
+def test_a_part_of_the_training_images_is_held_out(tmp_path):
+    root = make_mvtec(tmp_path / "mine", train=10)
+    for name in ("once", "again"):
+        fetch("mine", str(root), "folder", "all", tmp_path / name / "manifest.csv", hold_out=0.3)
+    rows = [read_rows(tmp_path / name / "manifest.csv") for name in ("once", "again")]
+    assert rows[0] == rows[1]
+    splits = [row.split for row in rows[0]]
+    assert (splits.count("train"), splits.count("validation"), splits.count("test")) == (7, 3, 3)
 
 
 def test_a_second_run_touches_nothing_and_a_changed_file_is_noticed(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from pictures import area, make_ad_2, make_btad, make_ksdd2, make_loco, make_mvtec, make_real_iad, make_visa, picture
 
 from decodiff.data.images import read_mask
-from decodiff.data.layouts import find_root, hold_out, read_layout
+from decodiff.data.layouts import find_root, left_out, read_layout
 from decodiff.data.manifest import read_rows
 from decodiff.data.registry import REGISTRY, Counts
 from decodiff.errors import InputError
@@ -120,9 +120,9 @@ def test_the_released_split_leaves_out_as_many_images_as_the_authors_did(tmp_pat
     dataset = REGISTRY["mvtec_ad"]
     entries = read_layout("mvtec", tmp_path, dataset.categories)
     assert counted(entries) == {("train", 0): dataset.counts.train}
-    released = hold_out(entries, dataset.held_out, "mvtec_ad released")
+    released = left_out(entries, dataset.held_out, "mvtec_ad released")
     assert counted(released) == {("train", 0): 3267, ("validation", 0): 362}
-    assert released == hold_out(entries, dataset.held_out, "mvtec_ad released"), "the same ones each time"
+    assert released == left_out(entries, dataset.held_out, "mvtec_ad released"), "the same ones each time"
     assert [entry.image for entry in released] == [entry.image for entry in entries], "all are still listed"
 
 

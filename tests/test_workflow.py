@@ -91,14 +91,17 @@ def table(directory, name):
         return list(csv.DictReader(stream))
 
 
-def test_tables_average_the_seeds(finished):
+def test_tables_have_the_mean_and_the_deviation_of_the_seeds(finished):
     with open(finished / "results/toy/tables/T7.csv") as stream:
-        shown = {(row["scope"], row["category"]): float(row["image_auroc"]) for row in csv.DictReader(stream)}
+        shown = {(row["scope"], row["category"]): row for row in csv.DictReader(stream)}
     values = []
     for seed in (0, 1):
         with open(finished / f"results/toy/all/seed-{seed}/demo/metrics.csv") as stream:
             values += [float(row["image_auroc"]) for row in csv.DictReader(stream) if row["category"] == "grid"]
-    assert shown["all", "grid"] == pytest.approx(sum(values) / 2, abs=1e-4)
+    assert float(shown["all", "grid"]["image_auroc"]) == pytest.approx(sum(values) / 2, abs=1e-4)
+    assert float(shown["all", "grid"]["std_image_auroc"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5, abs=1e-4)
+    mean, deviation = (100 * float(shown["all", "grid"][name]) for name in ("image_auroc", "std_image_auroc"))
+    assert f"{mean:.1f} ± {deviation:.1f}" in (finished / "results/toy/tables/T7.md").read_text()
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -108,7 +111,7 @@ def test_a_second_run_has_nothing_to_do(finished):
 def test_every_rule_leaves_a_log_and_a_benchmark(finished):
     for log in (finished / "logs").rglob("*.log"):
         assert log.with_suffix(".tsv").is_file()
-    assert "180 anomaly maps of 32×32 pixels" in (finished / "logs/toy/all-0-demo-score.log").read_text()
+    assert "237 anomaly maps of 32×32 pixels" in (finished / "logs/toy/all-0-demo-score.log").read_text()
     assert len(list((finished / "logs").rglob("*.log"))) >= 20
 
 

@@ -14,8 +14,12 @@ import numpy as np
 CATEGORIES = ("weave", "ring", "grid")
 DEFECTS = ("scratch", "blob", "missing", "structure")
 IMAGE_SIDE = 64
+# in the order of their random numbers
+SPLITS = ("train", "test", "validation")
 TRAIN_IMAGES = 96
 TEST_GOOD_IMAGES = 20
+# the highest score of so many is passed by one normal image in twenty
+VALIDATION_IMAGES = 19
 TEST_IMAGES_PER_DEFECT = 10
 OVERSAMPLING = 3
 SENSOR_NOISE = 1.5 / 255
@@ -224,12 +228,12 @@ def render(category: str, split: str, defect: str, index: int, seed: int = 0) ->
 
     Args:
         category: one of `CATEGORIES`.
-        split: ``train`` or ``test``.
+        split: ``train``, ``test`` or ``validation``.
         defect: ``good`` or one of `DEFECTS`.
         index: number of the image within its folder.
         seed: seed of the data set.
     """
-    key = (CATEGORIES.index(category), ("train", "test").index(split), ("good", *DEFECTS).index(defect), index)
+    key = (CATEGORIES.index(category), SPLITS.index(split), ("good", *DEFECTS).index(defect), index)
     random = np.random.default_rng([seed, *key])
     canvas = _canvas()
     scene = _SCENES[category](canvas, random)
@@ -255,6 +259,7 @@ def folders() -> list[tuple[str, str, str, int]]:
     """All (category, split, defect, number of images) of the data set, in order."""
     listing = []
     for category in CATEGORIES:
-        listing += [(category, "train", "good", TRAIN_IMAGES), (category, "test", "good", TEST_GOOD_IMAGES)]
+        counts = (TRAIN_IMAGES, TEST_GOOD_IMAGES, VALIDATION_IMAGES)
+        listing += [(category, split, "good", count) for split, count in zip(SPLITS, counts)]
         listing += [(category, "test", defect, TEST_IMAGES_PER_DEFECT) for defect in DEFECTS]
     return listing

@@ -272,13 +272,13 @@ def read_layout(layout: str, root: Path, categories: tuple[str, ...]) -> list[En
     return entries
 
 
-def hold_out(entries: list[Entry], fraction: float, name: str) -> list[Entry]:
+def left_out(entries: list[Entry], fraction: float, name: str) -> list[Entry]:
     """Turn a seeded ``fraction`` of each category's training images into validation images.
 
     Of N images the nearest whole number to ``fraction · N`` is taken, halves to the even one.
     """
-    left_out: set[Path] = set()
+    chosen: set[Path] = set()
     for category in dict.fromkeys(entry.category for entry in entries):
         paths = [entry.image for entry in entries if entry.category == category and entry.split == "train"]
-        left_out |= _seeded_choice(paths, round(fraction * len(paths)), f"{name} {category}")
-    return [replace(entry, split="validation") if entry.image in left_out else entry for entry in entries]
+        chosen |= _seeded_choice(paths, round(fraction * len(paths)), f"{name} {category}")
+    return [replace(entry, split="validation") if entry.image in chosen else entry for entry in entries]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot
 
 from decodiff.errors import InputError
-from decodiff.metrics import MAX_FPR, curve, region_weights
+from decodiff.metrics import MAX_FPR, InBatches, pixel_curves
 from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, outlined, save, show, use_style
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.sources import Part
@@ -79,7 +79,7 @@ def _distributions(axes, part: Part) -> None:
             axes.plot(scores, heights, marker, color=colour, markersize=2.2, alpha=0.7, linestyle="none", label=name)
     axes.set_yticks(range(len(part.by_category())), list(part.by_category()))
     axes.set_ylim(-0.5, len(part.by_category()) + 0.15)
-    axes.set_xlabel("image score (maximum of the map)")
+    axes.set_xlabel("image score")
     axes.legend(loc="upper center", ncols=2, handletextpad=0.1)
 
 
@@ -92,10 +92,15 @@ def curves(part: Part, path: Path) -> None:
         masks = part.masks[positions]
         if not masks.any():
             continue
-        pixels = curve(part.maps[positions].ravel(), masks.ravel(), region_weights(masks).ravel())
-        middle.plot(*_thinned(pixels.tpr, pixels.precision), label=category)
-        inside = pixels.fpr <= MAX_FPR
-        right.plot(*_thinned(np.append(0, pixels.fpr[inside]), np.append(0, pixels.overlap[inside])), label=category)
+        pieces = list(pixel_curves(InBatches(part.maps[positions], masks)))
+        found = np.concatenate([piece.true_positives for piece in pieces])
+        wrong = np.concatenate([piece.false_positives for piece in pieces])
+        middle.plot(*_thinned(found / found[-1], found / (found + wrong)), label=category)
+        fpr = wrong / pieces[0].negatives
+        overlap = np.cumsum(np.concatenate([piece.overlap_steps for piece in pieces])) / pieces[0].regions
+        # the first score past the end, so that the line reaches it
+        inside = slice(0, int(np.searchsorted(fpr, MAX_FPR)) + 1)
+        right.plot(*_thinned(np.append(0, fpr[inside]), np.append(0, overlap[inside])), label=category)
     middle.set(xlabel="pixel recall", ylabel="pixel precision", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="pixel false-positive rate", ylabel="region overlap (PRO)", xlim=(0, MAX_FPR), ylim=(0, 1.02))
     if right.get_lines():

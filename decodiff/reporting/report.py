@@ -18,7 +18,7 @@ from decodiff.provenance import environment
 from decodiff.reporting.drawing import MAP_COLOURS, outlined
 from decodiff.reporting.names import FIGURES, NETWORK_FIGURES, TABLES
 from decodiff.reporting.sources import Part
-from decodiff.reporting.tables import DIFFERENCE, EMPTY, HEADINGS, MEASURED
+from decodiff.reporting.tables import DEVIATION, DIFFERENCE, EMPTY, HEADINGS, MEASURED
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,9 @@ def _table(path: Path) -> dict:
     """A table's CSV as the template prints it: heading cells, and lines of (text, number to sort by) cells."""
     name = path.stem
     rows = read_csv(path, ("note",))
-    columns = [column for column in (rows[0] if rows else {}) if not column.startswith(DIFFERENCE) and column != "note"]
+    columns = [
+        column for column in (rows[0] if rows else {}) if not column.startswith((DEVIATION, DIFFERENCE)) and column != "note"
+    ]
     lines = []
     for row in rows:
         cells = []
@@ -42,7 +44,9 @@ def _table(path: Path) -> dict:
             text = row[column]
             if column in HEADINGS:
                 difference = row.get(DIFFERENCE + column, "")
-                suffix = f" ({100 * float(difference):+.1f})" if difference else ""
+                deviation = row.get(DEVIATION + column, "")
+                suffix = f" ± {100 * float(deviation):.1f}" if deviation else ""
+                suffix += f" ({100 * float(difference):+.1f})" if difference else ""
                 cells.append(
                     {"text": f"{100 * float(text):.1f}{suffix}" if text else EMPTY, "sort": text or "-1", "number": True}
                 )

@@ -11,12 +11,13 @@ import numpy as np
 from decodiff.data.manifest import Row, read_positions
 from decodiff.data.registry import display_name
 from decodiff.data.views import cropped
-from decodiff.files import read_array
+from decodiff.files import read_array, read_csv
+from decodiff.stages.evaluate import SCORE_COLUMNS
 
 
 @dataclass(frozen=True)
 class Part:
-    """One data set under one model.
+    """One data set under one model: its test images, not those held out for the threshold.
 
     Attributes:
         dataset: its name.
@@ -37,39 +38,48 @@ class Part:
         return display_name(self.dataset)
 
     @cached_property
-    def _images(self) -> tuple[np.ndarray, list[Row]]:
-        return read_positions(self.results / "images.csv")
+    def _images(self) -> tuple[np.ndarray, np.ndarray, list[Row], int]:
+        """Of the test images: positions in the results' arrays, in the prepared arrays, rows; the results' length."""
+        places, rows = read_positions(self.results / "images.csv")
+        tested = [index for index, row in enumerate(rows) if row.split == "test"]
+        return np.array(tested), places[tested], [rows[index] for index in tested], len(rows)
 
     @property
     def rows(self) -> list[Row]:
-        return self._images[1]
+        return self._images[2]
+
+    def _result(self, name: str, *shape: int) -> np.ndarray:
+        array = read_array(self.results / f"{name}.npy", (self._images[3], self.crop, self.crop, *shape))
+        return array if len(self.rows) == len(array) else array[self._images[0]]
 
     @cached_property
     def maps(self) -> np.ndarray:
         """float32 ``[N,H,W]``."""
-        return read_array(self.results / "anomaly_maps.npy", (len(self.rows), self.crop, self.crop))
+        return self._result("anomaly_maps")
 
     @cached_property
     def corrections(self) -> np.ndarray:
         """uint8 ``[N,H,W,3]``."""
-        return read_array(self.results / "corrections.npy", (len(self.rows), self.crop, self.crop, 3))
+        return self._result("corrections", 3)
 
     @cached_property
     def inputs(self) -> np.ndarray:
         """uint8 ``[N,H,W,3]``."""
         images = read_array(self.prepared / "test_images.npy", (None, None, None, 3))
-        return cropped(images, self.crop)[self._images[0]]
+        return cropped(images, self.crop)[self._images[1]]
 
     @cached_property
     def masks(self) -> np.ndarray:
         """bool ``[N,H,W]``."""
         masks = read_array(self.prepared / f"test_masks_{self.protocol}.npy", (None, None, None))
-        return cropped(masks, self.crop)[self._images[0]].astype(bool)
+        return cropped(masks, self.crop)[self._images[1]].astype(bool)
 
     @cached_property
     def scores(self) -> np.ndarray:
         """Image scores, float ``[N]``."""
-        return self.maps.reshape(len(self.maps), -1).max(axis=1)
+        rows = read_csv(self.results / "scores.csv", SCORE_COLUMNS)
+        scores = {row["image"]: float(row["image_score"]) for row in rows}
+        return np.array([scores[row.image] for row in self.rows])
 
     @cached_property
     def labels(self) -> np.ndarray:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean, stdev
 
 from decodiff.data.registry import display_name, known_categories
 from decodiff.errors import InputError
@@ -26,7 +27,7 @@ HEADINGS = {
     "pixel_aupro": "P-AUPRO",
 }
 MEASURED, PUBLISHED = "measured", "published"
-DIFFERENCE = "difference_"
+DIFFERENCE, DEVIATION = "difference_", "std_"
 EMPTY = "–"
 NOT_COMPARABLE = "so not to be compared"
 
@@ -39,6 +40,7 @@ class Line:
         keys: what the line is about, by column.
         values: metrics as fractions in [0, 1]; a missing one is an empty cell.
         reference: published values of the same setting to stand beside them, likewise.
+        deviations: standard deviations over seeds of values that are means of several.
         note: where the numbers come from, or why some are missing.
     """
 
@@ -46,6 +48,7 @@ class Line:
     values: dict[str, float]
     reference: dict[str, float]
     note: str
+    deviations: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,23 +66,25 @@ class Table:
 
 
 def _mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
-    """Rows of all metrics files, those of several seeds averaged; a metric that one seed lacks is empty."""
+    """Rows of all metrics files, those of several seeds as mean and standard deviation; what one seed lacks is empty."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for path in metrics:
         for row in read_csv(path, METRIC_COLUMNS):
             groups.setdefault((row["dataset"], row["scope"], row["category"]), []).append(row)
     rows = []
     for same in groups.values():
-        values = {
-            name: repr(sum(float(row[name]) for row in same) / len(same)) if all(row[name] for row in same) else ""
-            for name in METRICS
-        }
+        values = dict.fromkeys([*METRICS, *(DEVIATION + name for name in METRICS)], "")
+        for name in METRICS:
+            of_seeds = [float(row[name]) for row in same if row[name]]
+            if len(of_seeds) == len(same):
+                values[name] = repr(fmean(of_seeds))
+                values[DEVIATION + name] = repr(stdev(of_seeds)) if len(same) > 1 else ""
         rows.append({**same[0], **values, "seed": str(len(same))})
     return rows
 
 
-def _values(row: dict[str, str], metrics: tuple[str, ...]) -> dict[str, float]:
-    return {name: float(row[name]) for name in metrics if row[name]}
+def _values(row: dict[str, str], metrics: tuple[str, ...], prefix: str = "") -> dict[str, float]:
+    return {name: float(row[prefix + name]) for name in metrics if row[prefix + name]}
 
 
 def _comparison(rows: list[dict[str, str]]) -> Table:
@@ -107,7 +112,7 @@ def _comparison(rows: list[dict[str, str]]) -> Table:
                     notes.append(f"difference to {own[-1].variant}, measured under the protocol reference")
                 reference = own[-1].values if own and not missing else {}
                 note = "; ".join(filter(None, notes))
-                lines.append(Line(keys, _values(row, METRICS), reference, note))
+                lines.append(Line(keys, _values(row, METRICS), reference, note, _values(row, METRICS, DEVIATION)))
     return Table("T1", ("dataset", "method", "kind"), METRICS, lines, ranked=True)
 
 
@@ -126,6 +131,7 @@ def _by_category(name: str, prefix: str, rows: list[dict[str, str]]) -> Table:
             _values(row, metrics),
             {},
             f"protocol {row['protocol']}" + (f"; {row['note']}" if row["note"] else ""),
+            _values(row, metrics, DEVIATION),
         )
         for row in rows
     ]
@@ -162,6 +168,8 @@ def _percent(line: Line, metric: str) -> str:
     if metric not in line.values:
         return EMPTY
     text = f"{100 * line.values[metric]:.1f}"
+    if metric in line.deviations:
+        text += f" ± {100 * line.deviations[metric]:.1f}"
     if metric in line.reference:
         text += f" ({100 * (line.values[metric] - line.reference[metric]):+.1f})"
     return text
@@ -169,6 +177,7 @@ def _percent(line: Line, metric: str) -> str:
 
 def _csv(table: Table, path: Path) -> None:
     compared = [name for name in table.metrics if any(name in line.reference for line in table.lines)]
+    repeated = [name for name in table.metrics if any(name in line.deviations for line in table.lines)]
     rows = []
     for line in table.lines:
         row = {**line.keys, "note": line.note}
@@ -178,8 +187,10 @@ def _csv(table: Table, path: Path) -> None:
             for name in compared
             if name in line.values and name in line.reference
         }
+        row |= {DEVIATION + name: f"{line.deviations[name]:.4f}" for name in repeated if name in line.deviations}
         rows.append(row)
-    write_csv(path, (*table.keys, *table.metrics, *(DIFFERENCE + name for name in compared), "note"), rows)
+    further = [*(DEVIATION + name for name in repeated), *(DIFFERENCE + name for name in compared)]
+    write_csv(path, (*table.keys, *table.metrics, *further, "note"), rows)
 
 
 def to_markdown(table: Table) -> str:
@@ -202,7 +213,15 @@ def to_markdown(table: Table) -> str:
 
 
 def _latex_escape(text: str) -> str:
-    for plain, escaped in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("–", "--")):
+    for plain, escaped in (
+        ("\\", r"\textbackslash{}"),
+        ("&", r"\&"),
+        ("%", r"\%"),
+        ("_", r"\_"),
+        ("#", r"\#"),
+        ("–", "--"),
+        ("±", r"$\pm$"),
+    ):
         text = text.replace(plain, escaped)
     return text
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from decodiff.correction import correct as correct_latent
 from decodiff.data.manifest import Row, read_rows, write_positions
-from decodiff.devices import device
+from decodiff.devices import device, precision
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json, writing_array
 from decodiff.models.unet import load_unet
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import torch_generator
-from decodiff.settings import Correction, Diffusion
+from decodiff.settings import Correction, Diffusion, Inference
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,16 @@ def _noise(seed: int, row: Row, shape: torch.Size) -> torch.Tensor:
 
 
 def correct(
-    name: str, unet: Path, latents: Path, prepared: Path, diffusion: Diffusion, correction: Correction, output: Path
+    name: str,
+    unet: Path,
+    latents: Path,
+    prepared: Path,
+    diffusion: Diffusion,
+    correction: Correction,
+    inference: Inference,
+    output: Path,
 ) -> None:
-    """Correct the test latents of the categories the network knows.
+    """Correct the test and validation latents of the categories the network knows.
 
     A network of standard diffusion gets them noised to ``correction.noise_timestep`` and takes the noise away again (DDIM).
 
@@ -48,20 +55,24 @@ def correct(
     chosen = [(position, row) for position, row in enumerate(rows) if f"{name}/{row.category}" in known]
     if not chosen:
         raise InputError(f"{prepared / 'test.csv'}: no test image of the network's categories {', '.join(known)}")
-    latent = read_array(latents / "test_mean.npy", (len(rows), None, None, None))
+    means, shape = latents / "test_mean.npy", (len(rows), None, None, None)
+    latent_shape = read_array(means, shape).shape[1:]
     scheduler = build_scheduler(diffusion.objective, correction.num_train_timesteps or diffusion.num_train_timesteps)
     scheduler.set_timesteps(correction.steps)
     noised_to = correction.noise_timestep
     if noised_to is not None:
         scheduler.timesteps = scheduler.timesteps[scheduler.timesteps <= noised_to]
-    with writing_array(output / "corrected.npy", (len(chosen), *latent.shape[1:]), np.float32) as corrected:
+    with (
+        writing_array(output / "corrected.npy", (len(chosen), *latent_shape), np.float32) as corrected,
+        precision(inference.mixed_precision),
+    ):
         for start in tqdm(range(0, len(chosen), correction.batch_size), desc="correct", unit="batch"):
             part = chosen[start : start + correction.batch_size]
-            batch = torch.from_numpy(latent[[position for position, _ in part]]).to(device())
+            batch = torch.from_numpy(read_array(means, shape)[[position for position, _ in part]]).to(device())
             if noised_to is not None:
                 noise = torch.stack([_noise(record["seed"], row, batch.shape[1:]) for _, row in part])
                 batch = scheduler.add_noise(batch, noise.to(batch), torch.full((len(part),), noised_to, device=batch.device))
             category = torch.tensor([known.index(f"{name}/{row.category}") for _, row in part], device=device())
-            corrected[start : start + len(part)] = correct_latent(model, batch, category, scheduler).cpu().numpy()
+            corrected.extend(correct_latent(model, batch, category, scheduler).cpu().numpy())
     write_positions(output / "images.csv", chosen)
     log.info("%s: corrected %d images in %d steps", name, len(chosen), correction.steps)

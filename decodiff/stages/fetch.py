@@ -14,7 +14,7 @@ import decodiff
 from decodiff.data import demo
 from decodiff.data.archives import is_unpacked, unpack
 from decodiff.data.download import download
-from decodiff.data.layouts import find_root, hold_out, installed_folder, read_layout
+from decodiff.data.layouts import find_root, installed_folder, left_out, read_layout
 from decodiff.data.manifest import PROBLEMS_FILE, Content, Row, check_entries, refuse, shared_images, write_rows
 from decodiff.data.registry import REGISTRY, Counts, DataSet
 from decodiff.errors import InputError
@@ -95,17 +95,17 @@ def _counts(rows: list[Row]) -> Counts:
     return Counts(found["train", 0], found["test", 0], found["test", 1], found["validation", 0])
 
 
-def _all_trained(counts: Counts, split: str) -> Counts:
-    """What the counts would be had the split ``released`` left nothing out."""
-    if split == "all":
+def _all_trained(counts: Counts, held_out: float) -> Counts:
+    """What the counts would be had nothing been held out."""
+    if not held_out:
         return counts
     return Counts(counts.train + counts.validation, counts.test_normal, counts.test_anomalous)
 
 
-def _published_problems(name: str, dataset: DataSet, content: Content, split: str, record: Path) -> list[str]:
+def _published_problems(name: str, dataset: DataSet, content: Content, held_out: float, record: Path) -> list[str]:
     """Whether the files are those that a published data set's name promises."""
     way_out = f"restore the files, or use them under a name of your own (data.<name>.kind: {name})"
-    counts = _all_trained(_counts(content.rows), split)
+    counts = _all_trained(_counts(content.rows), held_out)
     if dataset.counts and counts != dataset.counts:
         return [f"{name}: {counts} instead of {dataset.counts} as published; {way_out}"]
     if dataset.content_sha256 and content.sha256 != dataset.content_sha256:
@@ -115,7 +115,15 @@ def _published_problems(name: str, dataset: DataSet, content: Content, split: st
     return []
 
 
-def fetch(name: str, source: str | None, kind: str | None, split: str, manifest: Path, threads: int | None = None) -> None:
+def fetch(
+    name: str,
+    source: str | None,
+    kind: str | None,
+    split: str,
+    manifest: Path,
+    hold_out: float = 0.0,
+    threads: int | None = None,
+) -> None:
     """Bring data set ``name`` here and make its manifest.
 
     Args:
@@ -124,6 +132,7 @@ def fetch(name: str, source: str | None, kind: str | None, split: str, manifest:
         kind: key of the registry; ``None`` stands for ``name``.
         split: ``all``, or ``released`` to leave out the part of the training images that the authors held out.
         manifest: the CSV to write; what is generated, downloaded or unpacked goes beside it.
+        hold_out: part of each category's training images to turn into validation images.
         threads: files to check at a time; by default as many as there are cores.
 
     Raises:
@@ -140,15 +149,16 @@ def fetch(name: str, source: str | None, kind: str | None, split: str, manifest:
         log.info("%s: licence %s; cite %s", dataset.title, dataset.licence, dataset.citation)
     root = find_root(dataset.layout, _obtain(name, dataset, source, folder))
     entries = read_layout(dataset.layout, root, dataset.categories)
-    if split == "released":
-        entries = hold_out(entries, dataset.held_out, f"{kind} released")
+    held_out = dataset.held_out if split == "released" else hold_out
+    if held_out:
+        entries = left_out(entries, held_out, f"{kind} {split if split == 'released' else 'hold_out'}")
     home = root.parent if root.is_file() else root
     content, problems = check_entries(entries, dataset.categories, home, folder, threads)
     shared = shared_images(content.rows)
     if not _is_published(name):
         problems += [f"{test}: in the test set, and as {train} in the training set; remove one" for test, train in shared]
     elif not problems:
-        problems = _published_problems(name, dataset, content, split, record)
+        problems = _published_problems(name, dataset, content, held_out, record)
     refuse(problems, folder / PROBLEMS_FILE)
     if shared:
         log.warning("%s: %d test images are also training images, as published; first %s and %s", name, len(shared), *shared[0])
@@ -156,7 +166,7 @@ def fetch(name: str, source: str | None, kind: str | None, split: str, manifest:
     write_json(
         record,
         {"kind": kind, "licence": dataset.licence, "citation": dataset.citation, "homepage": dataset.homepage}
-        | {"source": source, "split": split, "counts": vars(counts), "content_sha256": content.sha256}
+        | {"source": source, "split": split, "hold_out": hold_out, "counts": vars(counts), "content_sha256": content.sha256}
         | {"decodiff": decodiff.__version__},
     )
     write_rows(manifest, content.rows)

@@ -17,14 +17,15 @@ from decodiff.data.manifest import Row, read_rows, write_rows
 from decodiff.data.parallel import in_order
 from decodiff.errors import InputError
 from decodiff.files import GrowingArray, read_array, read_json, remove, write_json
+from decodiff.metrics import PROTOCOLS
 
 log = logging.getLogger(__name__)
 
 # changes whenever the arrays of the same files would
-FORMAT = 1
+FORMAT = 2
 KEY_FILE = "key.json"
+# what is trained on, and what is not: test and validation images
 PREPARED_SPLITS = ("train", "test")
-PROTOCOLS = ("standard", "reference")
 
 
 def resized_mask(mask: Image.Image, side: int, protocol: str) -> np.ndarray:
@@ -33,7 +34,7 @@ def resized_mask(mask: Image.Image, side: int, protocol: str) -> np.ndarray:
     ``standard`` takes the nearest pixel; ``reference`` interpolates bicubically and calls anything above 0 anomalous, as the
     authors' code does, which grows small defects.
     """
-    method = Image.Resampling.NEAREST if protocol == "standard" else Image.Resampling.BICUBIC
+    method = Image.Resampling[PROTOCOLS[protocol].masks.upper()]
     return (np.asarray(mask.resize((side, side), method)) > 0).astype(np.uint8)
 
 
@@ -107,9 +108,10 @@ def _fill(split: str, rows: list[Row], root: Path, resize: int, folder: Path, th
 def prepare(manifest: Path, resize: int, output: Path, threads: int | None = None) -> None:
     """Write the arrays of a data set, unless they are there already.
 
-    ``<split>_images.npy`` uint8 ``[N,S,S,3]`` and ``<split>.csv`` (rows of the manifest in the array's order) for training and
-    test images, ``test_masks_<protocol>.npy`` uint8 ``[N,S,S]`` in {0, 1} for both protocols; S is ``resize``. ``key.json``
-    says what they depend on. The folder appears once it is complete; an interrupted run goes on where it stopped.
+    ``<split>_images.npy`` uint8 ``[N,S,S,3]`` and ``<split>.csv`` (rows of the manifest in the array's order) for ``train``
+    and for ``test``, which holds all that is not trained on (test and validation images); ``test_masks_<protocol>.npy`` uint8
+    ``[N,S,S]`` in {0, 1} for both protocols; S is ``resize``. ``key.json`` says what they depend on. The folder appears once it
+    is complete; an interrupted run goes on where it stopped.
 
     Args:
         manifest: of the data set.
@@ -122,7 +124,8 @@ def prepare(manifest: Path, resize: int, output: Path, threads: int | None = Non
     """
     rows, root = read_rows(manifest), manifest.parent
     key = _key(rows, root, resize)
-    by_split = {split: [row for row in rows if row.split == split] for split in PREPARED_SPLITS}
+    trained = [row for row in rows if row.split == "train"]
+    by_split = dict(zip(PREPARED_SPLITS, (trained, [row for row in rows if row.split != "train"])))
     if _is_complete(output, key, by_split, resize):
         log.info("%s: there already", output)
         return

@@ -36,7 +36,6 @@ rule encode:
     output:
         f"{MODELS}/latents/{{dataset}}/train_mean.npy",
         f"{MODELS}/latents/{{dataset}}/train_std.npy",
-        f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         f"{MODELS}/latents/{{dataset}}/views.json",
     params:
         settings=lambda wildcards: settings("encode", wildcards.dataset),
@@ -55,6 +54,31 @@ rule encode:
     shell:
         "decodiff encode --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --threads {threads} --log {log:q}"
+
+
+rule encode_test:
+    input:
+        images=prepared_files("{dataset}"),
+        autoencoder=rules.autoencoder.output,
+    output:
+        f"{MODELS}/latents/{{dataset}}/test_mean.npy",
+    params:
+        settings=settings("encode-test"),
+        prepared=lambda wildcards, input: folder(input.images[0]),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
+        output=lambda wildcards, output: folder(output[0]),
+    log:
+        f"{LOGS}/{{dataset}}-encode-test.log",
+    benchmark:
+        f"{LOGS}/{{dataset}}-encode-test.tsv"
+    threads: NETWORK_THREADS
+    resources:
+        device=1,
+        mem_mb=6000,
+        runtime=240,
+    shell:
+        "decodiff encode-test --config {CONFIG_FILE:q} --prepared {params.prepared:q} --autoencoder {params.autoencoder:q} "
+        "--output {params.output:q} --threads {threads} --log {log:q}"
 
 
 def encodes_while_training(scope):
@@ -91,6 +115,11 @@ else:
         input:
             latents=lambda wildcards: [f"{MODELS}/latents/{name}/train_mean.npy" for name in CONFIG.members(wildcards.scope)],
             images=lambda wildcards: [f"data/{name}/{PREPARED}/train.csv" for name in CONFIG.members(wildcards.scope)],
+            looked_at=lambda wildcards: [
+                f"{MODELS}/latents/{name}/test_mean.npy"
+                for name in CONFIG.members(wildcards.scope)
+                if CONFIG.training.look_every
+            ],
             autoencoder=lambda wildcards: (
                 rules.autoencoder.output if encodes_while_training(wildcards.scope) or CONFIG.training.look_every else []
             ),

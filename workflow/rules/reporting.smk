@@ -36,7 +36,7 @@ rule table:
 rule figure:
     input:
         maps=f"{SHOWN}/anomaly_maps.npy",
-        others=[f"{SHOWN}/images.csv", f"{SHOWN}/corrections.npy"],
+        others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "corrections.npy")],
         images=prepared_files("{dataset}"),
         latents=[f"{MODELS}/latents/{{dataset}}/{name}.npy" for name in ("train_mean", "test_mean")],
         unet=[*network_files(SHOWN_NETWORK), f"{SHOWN_NETWORK}/training.json"],
@@ -92,7 +92,7 @@ rule report:
         others=[
             SHOWN.format(scope=scope, dataset=dataset) + f"/{name}"
             for scope, dataset in shown_parts()
-            for name in ("images.csv", "corrections.npy")
+            for name in ("images.csv", "scores.csv", "corrections.npy")
         ],
         images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in shown_parts()],
         masks=[f"data/{dataset}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy" for _, dataset in shown_parts()],

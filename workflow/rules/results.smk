@@ -40,7 +40,6 @@ rule score:
     output:
         f"{PART}/anomaly_maps.npy",
         f"{PART}/corrections.npy",
-        f"{PART}/scores.csv",
     params:
         settings=settings("score"),
         corrected=lambda wildcards, input: folder(input.corrected[0]),
@@ -67,11 +66,13 @@ rule evaluate:
         images=f"{PART}/images.csv",
         masks=f"data/{{dataset}}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy",
     output:
-        f"{PART}/metrics.csv",
+        [f"{PART}/{name}.csv" for name in ("metrics", "defects", "intervals", "thresholds", "scores")],
+        f"{PART}/resamples.npz",
     params:
         settings=settings("evaluate"),
         results=lambda wildcards, input: folder(input.maps),
         prepared=lambda wildcards, input: folder(input.masks),
+        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{PART_LOG}-evaluate.log",
     benchmark:
@@ -81,4 +82,4 @@ rule evaluate:
         runtime=120,
     shell:
         "decodiff evaluate --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
-        "--seed {wildcards.seed} --results {params.results:q} --prepared {params.prepared:q} --output {output:q} --log {log:q}"
+        "--seed {wildcards.seed} --results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
