@@ -22,7 +22,7 @@ MAX_FPR = 0.3
 STRICT_MAX_FPR = 0.05
 REFERENCE_THRESHOLDS = 200
 # anomalous pixels in memory at a time, and pixels of a batch
-PIXELS_AT_ONCE = 2**23
+PIXELS_AT_ONCE = 2**22
 BATCH_PIXELS = 2**21
 
 # Pairs of maps float [n,H,W] and masks bool [n,H,W]; can be gone through more than once.
@@ -175,9 +175,12 @@ def image_scores(batches: Batches, top_pixels: int = 1) -> np.ndarray:
 
 def _distinct(scores: np.ndarray, counts: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct scores, ascending, with the sums of counts and shares at each."""
-    values, inverse = np.unique(scores, return_inverse=True)
-    sums = (np.bincount(inverse, weights, len(values)) for weights in (counts, shares))
-    return values, *sums
+    if not len(scores):
+        return scores, counts, shares
+    order = np.argsort(scores, kind="stable")
+    scores = scores[order]
+    starts = np.flatnonzero(np.append(True, scores[1:] != scores[:-1]))
+    return scores[starts], np.add.reduceat(counts[order], starts), np.add.reduceat(shares[order], starts)
 
 
 def region_shares(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -206,7 +209,9 @@ def _positive_steps(batches: Batches, low: float, high: float) -> tuple[np.ndarr
             scores = maps[index][masks[index]]
             inside = (scores >= low) & (scores < high)
             parts.append(_distinct(scores[inside], np.ones(int(inside.sum())), shares[inside]))
-    return *_distinct(*(np.concatenate(column) for column in zip(*parts))), total
+    columns = [np.concatenate(column) for column in zip(*parts)]
+    parts.clear()
+    return *_distinct(*columns), total
 
 
 def _negatives(batches: Batches, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -238,8 +243,8 @@ def _cuts(batches: Batches, positives: int, at_once: int) -> list[float]:
 def pixel_curves(batches: Batches, at_once: int = PIXELS_AT_ONCE) -> Iterator[Curve]:
     """The pixels' curve, in pieces from the highest scores down when there are more than ``at_once`` anomalous pixels.
 
-    All pieces know the totals; a piece's counts include those of the pieces before it. Memory is about 60 bytes for each of
-    ``at_once`` anomalous pixels and a few batches; the maps are gone through twice for each piece.
+    All pieces know the totals; a piece's counts include those of the pieces before it. Memory is a few batches and up to 150 bytes
+    for each of ``at_once`` anomalous pixels; the maps are gone through twice for each piece.
     """
     positives = negatives = 0
     for _, masks in batches:
