@@ -9,8 +9,11 @@ decode the corrected latent. All in one run, taking turns; figures are medians o
 - the whole path from images to anomaly maps with an autoencoder of Stable Diffusion's shape (its weights do not change how long
   it takes; they are random here).
 
-The floor of a figure is its number of operations (counted by PyTorch, two per multiply-add) over the machine's peak rate, which
-is that of a large matrix product measured in the same run, in the same precision.
+In bf16 the correction and the decoding compute in bfloat16; the encoder stays in float32.
+
+The floor of a figure is its number of operations (counted by PyTorch, two per multiply-add, part by part in the precision it is
+computed in) over the machine's peak rate, that of a large matrix product measured in the same run in the same precision. Some
+convolutions need fewer operations than counted (Winograd's algorithm), so a figure can lie below its floor.
 
 With `--run`, the trained networks of that run (`make demo` first) correct and score its first data set in float32 and in bf16,
 and the largest differences of maps and metrics are printed.
@@ -19,6 +22,7 @@ and the largest differences of maps and metrics are printed.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import platform
 import statistics
@@ -39,7 +43,7 @@ from decodiff.correction import correct
 from decodiff.data.maps import own_maps
 from decodiff.devices import device, precision
 from decodiff.metrics import METRICS, evaluate
-from decodiff.models.autoencoder import Autoencoder
+from decodiff.models.autoencoder import Autoencoder, channels_last
 from decodiff.models.unet import build_unet
 from decodiff.scheduler import DeviationScheduler
 from decodiff.scoring import anomaly_maps
@@ -74,17 +78,18 @@ def operations(function: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def print_table(seconds: dict[str, float], images: int, flops: float, peaks: dict[str, float]) -> None:
+def print_table(seconds: dict[str, float], images: int, floors: dict[str, float]) -> None:
     base = next(iter(seconds.values()))
     print("| way | s | images/s | times the first | floor, s |\n|---|---|---|---|---|")
     for name, value in seconds.items():
-        floor = flops / peaks["bf16" if "bf16" in name else "no"]
+        floor = floors["bf16" if "bf16" in name else "no"]
         print(f"| {name} | {value:.2f} | {images / value:.2f} | {base / value:.2f} | {floor:.2f} |", flush=True)
     print()
 
 
-def stable_diffusion_autoencoder() -> Autoencoder:
-    """Of the shape of ``stabilityai/sd-vae-ft-ema``, with random weights."""
+def stable_diffusion_autoencoders() -> tuple[Autoencoder, Autoencoder]:
+    """Of the shape of ``stabilityai/sd-vae-ft-ema`` with random weights, as this project lays them out and as they come."""
+    torch.manual_seed(0)
     module = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -93,7 +98,7 @@ def stable_diffusion_autoencoder() -> Autoencoder:
         latent_channels=4,
         sample_size=SIDE,
     )
-    return Autoencoder(module.to(device()))
+    return Autoencoder(channels_last(copy.deepcopy(module)).to(device())), Autoencoder(module.to(device()))
 
 
 def networks(name: str) -> tuple[nn.Module, nn.Module]:
@@ -132,24 +137,25 @@ def correction_loop(name: str, batch: int, rounds: int, peaks: dict[str, float])
     }
     torch.testing.assert_close(ways["plain"](), ways["this project's"](), rtol=0, atol=1e-4)
     print(f"Correction loop, {name}, {STEPS} steps, 32×32 latents, batch {batch}\n")
-    print_table(in_turns(ways, rounds), batch, operations(ways["plain"]), peaks)
+    count = operations(ways["plain"])
+    print_table(in_turns(ways, rounds), batch, {name: count / rate for name, rate in peaks.items()})
 
 
 def whole_path(rounds: int, peaks: dict[str, float]) -> None:
     ours, theirs = networks("UNet_XS")
-    coder = stable_diffusion_autoencoder()
+    coder, plain_coder = stable_diffusion_autoencoders()
     images = torch.rand(BATCH, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
     def plainly() -> torch.Tensor:
-        latent, _ = coder.encode(images)
+        latent, _ = plain_coder.encode(images)
         corrected = looped(theirs, latent, "no")()
-        image, reconstruction = coder.decode(latent), coder.decode(corrected)
+        image, reconstruction = plain_coder.decode(latent), plain_coder.decode(corrected)
         return anomaly_maps(image, reconstruction, latent, corrected).geometric
 
     def together(mixed_precision: str) -> torch.Tensor:
+        latent, _ = coder.encode(images)
+        corrected = looped(ours, latent, mixed_precision)()
         with precision(mixed_precision):
-            latent, _ = coder.encode(images)
-            corrected = looped(ours, latent, mixed_precision)()
             image, reconstruction = coder.decode(torch.cat([latent, corrected])).chunk(2)
         return anomaly_maps(image, reconstruction, latent, corrected).geometric
 
@@ -166,8 +172,10 @@ def whole_path(rounds: int, peaks: dict[str, float]) -> None:
             way()
             synchronize()
             times[name].append(time.perf_counter() - begin)
-    flops = operations(plainly)
-    print_table({name: statistics.median(values) for name, values in times.items()}, BATCH, flops, peaks)
+    encoding = operations(lambda: plain_coder.encode(images))
+    rest = operations(plainly) - encoding
+    floors = {name: encoding / peaks["no"] + rest / rate for name, rate in peaks.items()}
+    print_table({name: statistics.median(values) for name, values in times.items()}, BATCH, floors)
 
 
 def differences(run: str) -> None:
@@ -177,14 +185,15 @@ def differences(run: str) -> None:
     prepared = Path("data") / dataset / f"prepared-{config.image.resize}"
     models = Path("models") / run
     maps, metrics = {}, {}
+    encoded = tempfile.TemporaryDirectory()
+    encode_test(prepared, models / "autoencoder", config.image, Path(encoded.name))
     for mixed_precision in ("no", "bf16"):
         inference = Inference(mixed_precision=mixed_precision)
         with tempfile.TemporaryDirectory() as temporary:
-            folder, coder = Path(temporary), models / "autoencoder"
-            encode_test(prepared, coder, config.image, inference, folder)
+            folder, latents = Path(temporary), Path(encoded.name)
             unet = models / scope / f"seed-{config.seeds[0]}"
-            correct_stage(dataset, unet, folder, prepared, config.diffusion, config.correction, inference, folder)
-            score_stage(folder, folder, coder, config.scoring, inference, folder)
+            correct_stage(dataset, unet, latents, prepared, config.diffusion, config.correction, inference, folder)
+            score_stage(folder, latents, models / "autoencoder", config.scoring, inference, folder)
             stored = own_maps(folder, prepared, config.image.crop, "standard")
             tested = np.array([index for index, image in enumerate(stored.images) if image.split == "test"])
             maps[mixed_precision] = stored.maps(tested)

@@ -51,7 +51,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "fetch": ("data.source", "data.kind", "data.split", "data.hold_out"),
     "autoencoder": ("autoencoder", "image", "seed"),
     "encode": ("data.augmentation", "image"),
-    "encode-test": ("image", "inference"),
+    "encode-test": ("image",),
     "train": ("diffusion", "masking", "training", "model", "image"),
     "import-reference": ("diffusion", "training", "model"),
     "correct": ("diffusion", "correction", "inference"),

@@ -243,8 +243,8 @@ def _cuts(batches: Batches, positives: int, at_once: int) -> list[float]:
 def pixel_curves(batches: Batches, at_once: int = PIXELS_AT_ONCE) -> Iterator[Curve]:
     """The pixels' curve, in pieces from the highest scores down when there are more than ``at_once`` anomalous pixels.
 
-    All pieces know the totals; a piece's counts include those of the pieces before it. Memory is a few batches and up to 150 bytes
-    for each of ``at_once`` anomalous pixels; the maps are gone through twice for each piece.
+    All pieces know the totals; a piece's counts include those of the pieces before it. Memory is a few batches and up to 150
+    bytes for each of ``at_once`` anomalous pixels; the maps are gone through twice for each piece.
     """
     positives = negatives = 0
     for _, masks in batches:

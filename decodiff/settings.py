@@ -231,11 +231,11 @@ class ReferenceModel(Section):
 
 
 class Inference(Section):
-    """How test images are encoded, corrected and decoded.
+    """How latents are corrected and decoded.
 
     Attributes:
         mixed_precision: ``bf16`` computes convolutions and matrix products in bfloat16; docs/performance.md has what that
-            changes in the maps.
+            changes in the maps. Images are encoded in float32 all the same: what changes there changes the maps most.
     """
 
     mixed_precision: Literal["no", "bf16"] = "no"

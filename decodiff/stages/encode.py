@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from decodiff.data.views import cropped, to_tensor, views
-from decodiff.devices import device, precision
+from decodiff.devices import device
 from decodiff.files import read_array, write_json, writing_array
 from decodiff.models.autoencoder import Autoencoder, load_autoencoder
-from decodiff.settings import Augmentation, Image, Inference
+from decodiff.settings import Augmentation, Image
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image:
     log.info("%d training images in %d views, latents of %s", len(images), len(chosen), shape[2:])
 
 
-def encode_test(prepared: Path, autoencoder: Path, image: Image, inference: Inference, output: Path) -> None:
+def encode_test(prepared: Path, autoencoder: Path, image: Image, output: Path) -> None:
     """Write ``test_mean.npy``: scaled means of what is not trained on, float32 ``[N,C,h,w]``, in the order of ``test.csv``."""
     network = load_autoencoder(autoencoder, device())
     images = read_array(prepared / "test_images.npy", (None, image.resize, image.resize, 3))
     shape = (len(images), *_latent_shape(network, image.crop))
-    with writing_array(output / "test_mean.npy", shape, np.float32) as means, precision(inference.mixed_precision):
+    with writing_array(output / "test_mean.npy", shape, np.float32) as means:
         for start in tqdm(range(0, len(images), BATCH_SIZE), desc="encode test", unit="batch"):
             part = to_tensor(cropped(images[start : start + BATCH_SIZE], image.crop))
             means.extend(network.encode(part)[0].cpu().numpy())
