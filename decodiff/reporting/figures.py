@@ -70,7 +70,10 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _distributions(axes, part: Part) -> None:
-    for row, positions in enumerate(part.by_category().values()):
+    thresholds = part.thresholds
+    for row, (category, positions) in enumerate(part.by_category().items()):
+        if category in thresholds:
+            axes.vlines(thresholds[category], row - 0.32, row + 0.32, colors="black", linewidth=0.9, zorder=3)
         for label, colour, marker, offset in ((False, NORMAL_COLOUR, "o", 0.16), (True, ANOMALOUS_COLOUR, "^", -0.16)):
             scores = part.scores[positions[part.labels[positions] == label]]
             # a fixed pattern of heights instead of random jitter
@@ -79,7 +82,7 @@ def _distributions(axes, part: Part) -> None:
             axes.plot(scores, heights, marker, color=colour, markersize=2.2, alpha=0.7, linestyle="none", label=name)
     axes.set_yticks(range(len(part.by_category())), list(part.by_category()))
     axes.set_ylim(-0.5, len(part.by_category()) + 0.15)
-    axes.set_xlabel("image score")
+    axes.set_xlabel("image score (black: threshold)" if thresholds else "image score")
     axes.legend(loc="upper center", ncols=2, handletextpad=0.1)
 
 
@@ -96,11 +99,12 @@ def curves(part: Part, path: Path) -> None:
         found = np.concatenate([piece.true_positives for piece in pieces])
         wrong = np.concatenate([piece.false_positives for piece in pieces])
         middle.plot(*_thinned(found / found[-1], found / (found + wrong)), label=category)
-        fpr = wrong / pieces[0].negatives
+        # from no pixel called to all of them
+        fpr = np.concatenate([[0.0], wrong / pieces[0].negatives, [1.0]])
         overlap = np.cumsum(np.concatenate([piece.overlap_steps for piece in pieces])) / pieces[0].regions
-        # the first score past the end, so that the line reaches it
+        overlap = np.concatenate([[0.0], overlap, overlap[-1:]])
         inside = slice(0, int(np.searchsorted(fpr, MAX_FPR)) + 1)
-        right.plot(*_thinned(np.append(0, fpr[inside]), np.append(0, overlap[inside])), label=category)
+        right.plot(*_thinned(fpr[inside], overlap[inside]), label=category)
     middle.set(xlabel="pixel recall", ylabel="pixel precision", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="pixel false-positive rate", ylabel="region overlap (PRO)", xlim=(0, MAX_FPR), ylim=(0, 1.02))
     if right.get_lines():

@@ -13,7 +13,8 @@ METHOD_FIGURE = "F2"
 FIGURES = {
     METHOD_FIGURE: "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
     "F3": "Input, correction, ground truth and anomaly map: per category the anomalous images of median and of lowest score.",
-    "F6": "Image scores; for pixels, precision over recall and region overlap (PRO) over the false-positive rate.",
+    "F6": "Image scores, with the threshold that held-out normal images give; for pixels, precision over recall and region "
+    "overlap (PRO) over the false-positive rate.",
 }
 
 # of a network, whatever it is tested on

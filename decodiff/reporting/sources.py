@@ -12,7 +12,7 @@ from decodiff.data.manifest import Row, read_positions
 from decodiff.data.registry import display_name
 from decodiff.data.views import cropped
 from decodiff.files import read_array, read_csv
-from decodiff.stages.evaluate import SCORE_COLUMNS
+from decodiff.stages.evaluate import SCORE_COLUMNS, THRESHOLD_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,12 @@ class Part:
         rows = read_csv(self.results / "scores.csv", SCORE_COLUMNS)
         scores = {row["image"]: float(row["image_score"]) for row in rows}
         return np.array([scores[row.image] for row in self.rows])
+
+    @cached_property
+    def thresholds(self) -> dict[str, float]:
+        """Image score above which an image is called anomalous, by category; of those that have one."""
+        rows = read_csv(self.results / "thresholds.csv", THRESHOLD_COLUMNS)
+        return {row["category"]: float(row["threshold"]) for row in rows if row["threshold"]}
 
     @cached_property
     def labels(self) -> np.ndarray:

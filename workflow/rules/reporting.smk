@@ -36,7 +36,7 @@ rule table:
 rule figure:
     input:
         maps=f"{SHOWN}/anomaly_maps.npy",
-        others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "corrections.npy")],
+        others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy")],
         images=prepared_files("{dataset}"),
         latents=[f"{MODELS}/latents/{{dataset}}/{name}.npy" for name in ("train_mean", "test_mean")],
         unet=[*network_files(SHOWN_NETWORK), f"{SHOWN_NETWORK}/training.json"],
