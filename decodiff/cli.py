@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from decodiff.config import load
+from decodiff.config import Config, load
 from decodiff.errors import InputError
 
 app = typer.Typer(
@@ -31,6 +32,21 @@ Autoencoder = Annotated[Path, typer.Option(help="Folder of the autoencoder.")]
 Output = Annotated[Path, typer.Option(help="Where to write.")]
 LogFile = Annotated[Path | None, typer.Option("--log", help="Also write messages to this file.")]
 Threads = Annotated[int | None, typer.Option(help="Processor threads to compute with; by default all.")]
+
+
+Variant = Annotated[
+    str, typer.Option(help="Settings in which a variant differs from the configuration, as JSON: '{\"correction.steps\": 4}'.")
+]
+
+
+def _varied(config: Path, variant: str) -> Config:
+    try:
+        changes = json.loads(variant)
+    except ValueError as error:
+        raise InputError(f"--variant: not JSON ({error}); expected settings by dotted key") from error
+    if not isinstance(changes, dict):
+        raise InputError(f"--variant: {variant}; expected settings by dotted key")
+    return load(config).varied(changes)
 
 
 def _begin(log: Path | None, threads: int | None = None) -> None:
@@ -172,6 +188,7 @@ def train(
         Path | None, typer.Option(help="Folder of the autoencoder, where images are encoded while training or looked at.")
     ] = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's files.")] = None,
+    variant: Variant = "{}",
     log: LogFile = None,
     threads: Threads = None,
 ) -> None:
@@ -180,7 +197,7 @@ def train(
     from decodiff.stages.train import train as stage
     from decodiff.training.data import TrainingSet
 
-    settings = load(config)
+    settings = _varied(config, variant)
     sections = settings.sections("train")
     members = settings.members(scope)
     if not len(members) == len(latents) == len(prepared):
@@ -218,6 +235,7 @@ def correct(
     latents: Latents,
     prepared: Prepared,
     output: Output,
+    variant: Variant = "{}",
     log: LogFile = None,
     threads: Threads = None,
 ) -> None:
@@ -225,7 +243,7 @@ def correct(
     _begin(log, threads)
     from decodiff.stages.correct import correct as stage
 
-    stage(dataset, unet, latents, prepared, output=output, **load(config).sections("correct"))
+    stage(dataset, unet, latents, prepared, output=output, **_varied(config, variant).sections("correct"))
 
 
 @app.command()
@@ -235,6 +253,7 @@ def score(
     latents: Latents,
     autoencoder: Autoencoder,
     output: Output,
+    variant: Variant = "{}",
     log: LogFile = None,
     threads: Threads = None,
 ) -> None:
@@ -242,7 +261,7 @@ def score(
     _begin(log, threads)
     from decodiff.stages.score import score as stage
 
-    stage(corrected, latents, autoencoder, output=output, **load(config).sections("score"))
+    stage(corrected, latents, autoencoder, output=output, **_varied(config, variant).sections("score"))
 
 
 @app.command()
@@ -313,6 +332,23 @@ def table(
     from decodiff.reporting.tables import write_table
 
     write_table(name, metrics, output)
+
+
+@app.command("sweep-table")
+def sweep_table(
+    name: Annotated[str, typer.Option(help="Which table.")],
+    label: Annotated[list[str], typer.Option(help="What a line is called; once for each --results.")],
+    results: Annotated[list[Path], typer.Option(help="Folder of a variant's results; may be repeated.")],
+    inference: Annotated[list[Path], typer.Option(help="inference.json of its correction; once for each --results.")],
+    output: Annotated[Path, typer.Option(help="The CSV to write; Markdown and LaTeX go beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Make a table that compares settings as CSV, Markdown and LaTeX."""
+    _begin(log)
+    from decodiff.reporting.sweep_tables import Source, write_sweep_table
+
+    sources = [Source(*parts) for parts in zip(label, results, inference, strict=True)]
+    write_sweep_table(name, sources, output)
 
 
 @app.command()

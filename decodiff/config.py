@@ -7,9 +7,10 @@ parameters, so a changed setting reruns the stages that read it and no others. T
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -37,13 +38,14 @@ from decodiff.settings import (
     Training,
 )
 from decodiff.timesteps import strided_timesteps
+from decodiff.variants import VARIED_SECTIONS, sweep_variants
 
 # of this checkout, wherever a command is started
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 # in the name of a scope
 EACH_CATEGORY = "{category}"
 # folders beside those of the scopes
-RESERVED = ("autoencoder", "latents", "tables", "figures")
+RESERVED = ("autoencoder", "latents", "tables", "figures", "sweeps")
 
 
 # What each stage may read, by dotted keys. `data` stands for the settings of the one data set the job works on.
@@ -74,6 +76,7 @@ class Config(Section):
         processes: how many train one network together; the result is the same.
         data: the data sets by name.
         scopes: which data sets or single categories share one model: a list of ``dataset`` or ``dataset/category``.
+        sweeps: tables that compare settings: ``{table: {label: {dotted key: value}}}``.
     """
 
     run: Name
@@ -94,6 +97,7 @@ class Config(Section):
     correction: Correction = Correction()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
+    sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6"], dict[str, dict[str, Any]]] = {}
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
@@ -102,6 +106,7 @@ class Config(Section):
             problems.append("seeds: weights that are not trained here have no seeds; give one")
         if len(set(self.seeds)) != len(self.seeds):
             problems.append("seeds: each must be named once")
+        problems += self._sweep_problems()
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -165,6 +170,34 @@ class Config(Section):
         elif self.diffusion.objective == "deviation" and start is not None:
             problems.append("correction.noise_timestep: nothing is noised with diffusion.objective deviation; leave it out")
         return problems
+
+    def _sweep_problems(self) -> list[str]:
+        if self.sweeps and self.model.source != "train":
+            return ["sweeps: need networks that are trained here; leave them out with model.source reference"]
+        problems = []
+        for variant in itertools.chain(*sweep_variants(self.sweeps).values()):
+            try:
+                self.varied(variant.changes)
+            except InputError as error:
+                problems.append(str(error))
+        return problems
+
+    def varied(self, changes: Mapping[str, Any]) -> Config:
+        """The same run with some settings changed.
+
+        Args:
+            changes: values by dotted key, of the sections in `decodiff.variants.VARIED_SECTIONS`.
+
+        Raises:
+            InputError: a key that cannot be varied, or a configuration that is not valid.
+        """
+        settings = self.model_dump(mode="json", exclude={"sweeps"})
+        for key, value in changes.items():
+            section, _, name = key.partition(".")
+            if section not in VARIED_SECTIONS or not name:
+                raise InputError(f"sweeps: {key!r}; expected a key of {', '.join(VARIED_SECTIONS)}, as scoring.fusion")
+            settings[section][name] = value
+        return validate(settings, "sweeps") if changes else self
 
     def _size_problems(self) -> list[str]:
         problems = []

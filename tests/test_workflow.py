@@ -49,7 +49,7 @@ def snakemake(directory, *arguments, check=True):
 def write_config(directory, **changes):
     """The toy configuration with some sections replaced."""
     path = directory / "toy.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load((ROOT / "tests/toy.yaml").read_text()) | changes))
+    path.write_text(yaml.safe_dump(yaml.safe_load((ROOT / "tests/toy.yaml").read_text()) | changes, sort_keys=False))
     return path
 
 
@@ -189,6 +189,45 @@ def test_a_changed_setting_reruns_what_reads_it_and_nothing_before(finished, tmp
     assert not {"fetch", "prepare", "autoencoder", "encode", "train", "correct"} & plan.keys()
 
 
+SWEEPS = {
+    "T2": {"DeCo-Diff": {}, "standard diffusion": {"diffusion.objective": "noise", "correction.noise_timestep": 4}},
+    "T3": {"pixel": {"scoring.fusion": "pixel"}, "geometric mean": {}},
+    "T4": {"S = 1": {"correction.steps": 1}, "S = 5": {}},
+    "T6": {"small": {}},
+}
+
+
+def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
+    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo"]}, sweeps=SWEEPS)
+    targets = [f"results/toy/tables/{name}.csv" for name in SWEEPS]
+    base = finished / "results/toy/all/seed-0/demo"
+    before = {name: (base / name).read_bytes() for name in ("corrected.npy", "metrics.csv")}
+    plan = planned(snakemake(finished, "-n", *targets, "--configfile", config))
+    assert plan == {"train_variant": 1, "correct_variant": 2, "score_variant": 3, "evaluate_variant": 3, "sweep_table": 4}
+    snakemake(finished, *targets, "--configfile", config)
+    assert before == {name: (base / name).read_bytes() for name in before}
+    with open(base / "metrics.csv", newline="") as stream:
+        own = next(row for row in csv.DictReader(stream) if row["category"] == "mean")
+    for name, label in (("T2", "DeCo-Diff"), ("T3", "geometric mean"), ("T4", "S = 5"), ("T6", "small")):
+        lines = {row["setting"]: row for row in table(finished, name)}
+        assert list(lines) == list(SWEEPS[name])
+        assert {metric: float(lines[label][metric]) for metric in METRICS} == pytest.approx(
+            {metric: float(own[metric]) for metric in METRICS}, abs=1e-4
+        )
+        if name != "T6":
+            assert len({row["pixel_auroc"] for row in lines.values()}) == len(lines), "each line has maps of its own"
+            assert all(
+                float(row["low_pixel_ap"]) <= float(row["pixel_ap"]) + 1e-3 <= float(row["high_pixel_ap"]) + 2e-3
+                for row in lines.values()
+            )
+    (line,) = table(finished, "T6")
+    unet = build_unet("UNet_demo", 3, latent_channels=4)
+    parameters = sum(parameter.numel() for parameter in unet.parameters())
+    assert float(line["parameters, M"]) == pytest.approx(parameters / 1e6, abs=0.01) and float(line["images/s"]) > 0
+    record = json.loads((finished / "models/toy/sweeps/model~objective=noise/all/seed-0/training.json").read_text())
+    assert record["diffusion"]["objective"] == "noise"
+
+
 def test_an_added_seed_trains_one_model_per_scope(finished, tmp_path):
     plan = planned(snakemake(finished, "-n", "--configfile", write_config(tmp_path, seeds=[0, 1, 2])))
     assert plan["train"] == 2 and not {"fetch", "autoencoder", "encode"} & plan.keys()
@@ -220,6 +259,10 @@ def test_the_papers_configuration_plans_all_jobs():
         "figure",
     }
     assert plan["train"] == 2, "one network for MVTec AD, one for VisA"
+    # standard diffusion, three mask ratios, three patch sides, three sizes; both data sets
+    assert plan["train_variant"] == 2 * (1 + 3 + 3 + 3)
+    # those, and five numbers of steps; three discrepancies besides
+    assert plan["correct_variant"] == 2 * (10 + 5) and plan["score_variant"] == 2 * (15 + 3)
 
 
 def test_a_download_that_fails_is_one_clear_line(tmp_path, monkeypatch):

@@ -8,6 +8,15 @@ TABLES = {
     "T8": "Localisation per category (pixel metrics).",
 }
 
+# each compares settings that `sweeps` of the configuration names
+SWEEP_TABLES = {
+    "T2": "Correcting deviations against standard diffusion, the same network and training otherwise.",
+    "T3": "The discrepancy behind the anomaly map.",
+    "T4": "The number of correction steps S.",
+    "T5": "What is corrupted in training: the largest ratio of patches, and their sides.",
+    "T6": "The size of the network; operations and images per second are those of the correction.",
+}
+
 TRAINING_CURVE = "training"
 METHOD_FIGURE = "F2"
 FIGURES = {

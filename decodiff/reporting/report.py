@@ -16,9 +16,9 @@ from decodiff.errors import InputError
 from decodiff.files import read_csv, write_text
 from decodiff.provenance import environment
 from decodiff.reporting.drawing import MAP_COLOURS, outlined
-from decodiff.reporting.names import FIGURES, NETWORK_FIGURES, TABLES
+from decodiff.reporting.names import FIGURES, NETWORK_FIGURES
 from decodiff.reporting.sources import Part
-from decodiff.reporting.tables import DEVIATION, DIFFERENCE, EMPTY, HEADINGS, MEASURED
+from decodiff.reporting.tables import CAPTIONS, DEVIATION, DIFFERENCE, EMPTY, FURTHER_COLUMNS, HEADINGS, MEASURED
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,7 @@ def _table(path: Path) -> dict:
     """A table's CSV as the template prints it: heading cells, and lines of (text, number to sort by) cells."""
     name = path.stem
     rows = read_csv(path, ("note",))
-    columns = [
-        column for column in (rows[0] if rows else {}) if not column.startswith((DEVIATION, DIFFERENCE)) and column != "note"
-    ]
+    columns = [column for column in (rows[0] if rows else {}) if not column.startswith(FURTHER_COLUMNS) and column != "note"]
     lines = []
     for row in rows:
         cells = []
@@ -55,7 +53,7 @@ def _table(path: Path) -> dict:
         lines.append({"cells": cells, "note": row["note"], "measured": row.get("kind", MEASURED) == MEASURED})
     return {
         "name": name,
-        "caption": TABLES[name],
+        "caption": CAPTIONS[name],
         "columns": [HEADINGS.get(column, column) for column in columns],
         "lines": lines,
     }

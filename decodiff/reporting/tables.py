@@ -11,7 +11,7 @@ from decodiff.data.registry import display_name, known_categories
 from decodiff.errors import InputError
 from decodiff.files import read_csv, write_csv, write_text
 from decodiff.metrics import METRICS
-from decodiff.reporting.names import TABLES
+from decodiff.reporting.names import SWEEP_TABLES, TABLES
 from decodiff.reporting.published import own_results, peer_results
 from decodiff.stages.evaluate import MEAN, METRIC_COLUMNS
 
@@ -27,7 +27,9 @@ HEADINGS = {
     "pixel_aupro": "P-AUPRO",
 }
 MEASURED, PUBLISHED = "measured", "published"
-DIFFERENCE, DEVIATION = "difference_", "std_"
+DIFFERENCE, DEVIATION, LOW, HIGH = "difference_", "std_", "low_", "high_"
+FURTHER_COLUMNS = (DIFFERENCE, DEVIATION, LOW, HIGH)
+CAPTIONS = TABLES | SWEEP_TABLES
 EMPTY = "–"
 NOT_COMPARABLE = "so not to be compared"
 
@@ -41,6 +43,7 @@ class Line:
         values: metrics as fractions in [0, 1]; a missing one is an empty cell.
         reference: published values of the same setting to stand beside them, likewise.
         deviations: standard deviations over seeds of values that are means of several.
+        intervals: 95 % intervals (low, high) of values of one seed, likewise.
         note: where the numbers come from, or why some are missing.
     """
 
@@ -49,6 +52,7 @@ class Line:
     reference: dict[str, float]
     note: str
     deviations: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Table:
     ranked: bool
 
 
-def _mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
+def mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
     """Rows of all metrics files, those of several seeds as mean and standard deviation; what one seed lacks is empty."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for path in metrics:
@@ -83,7 +87,7 @@ def _mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
     return rows
 
 
-def _values(row: dict[str, str], metrics: tuple[str, ...], prefix: str = "") -> dict[str, float]:
+def metric_values(row: dict[str, str], metrics: tuple[str, ...], prefix: str = "") -> dict[str, float]:
     return {name: float(row[prefix + name]) for name in metrics if row[prefix + name]}
 
 
@@ -112,7 +116,7 @@ def _comparison(rows: list[dict[str, str]]) -> Table:
                     notes.append(f"difference to {own[-1].variant}, measured under the protocol reference")
                 reference = own[-1].values if own and not missing else {}
                 note = "; ".join(filter(None, notes))
-                lines.append(Line(keys, _values(row, METRICS), reference, note, _values(row, METRICS, DEVIATION)))
+                lines.append(Line(keys, metric_values(row, METRICS), reference, note, metric_values(row, METRICS, DEVIATION)))
     return Table("T1", ("dataset", "method", "kind"), METRICS, lines, ranked=True)
 
 
@@ -128,10 +132,10 @@ def _by_category(name: str, prefix: str, rows: list[dict[str, str]]) -> Table:
                 "images": row["images"],
                 "anomalous": row["anomalous"],
             },
-            _values(row, metrics),
+            metric_values(row, metrics),
             {},
             f"protocol {row['protocol']}" + (f"; {row['note']}" if row["note"] else ""),
-            _values(row, metrics, DEVIATION),
+            metric_values(row, metrics, DEVIATION),
         )
         for row in rows
     ]
@@ -140,23 +144,28 @@ def _by_category(name: str, prefix: str, rows: list[dict[str, str]]) -> Table:
 
 def build_table(name: str, metrics: list[Path]) -> Table:
     """The table of that name over the given metrics files."""
-    rows = _mean_over_seeds(metrics)
+    rows = mean_over_seeds(metrics)
     if name == "T1":
         return _comparison(rows)
     return _by_category(name, "image" if name == "T7" else "pixel", rows)
 
 
+def _group(line: Line) -> tuple[str, str]:
+    """What only lines of one data set and scope have in common."""
+    return line.keys["dataset"], line.keys.get("scope", "")
+
+
 def ranks(table: Table) -> dict[tuple[int, str], int]:
-    """Place 1 or 2 of (line, metric) among the lines of the same data set, as printed, ties included; empty if unranked."""
+    """Place 1 or 2 of (line, metric) among lines of one data set and scope, as printed, ties included; empty if unranked."""
     places: dict[tuple[int, str], int] = {}
     if not table.ranked:
         return places
     for metric in table.metrics:
-        for dataset in {line.keys["dataset"] for line in table.lines}:
+        for group in {_group(line) for line in table.lines}:
             printed = {
                 index: round(100 * line.values[metric], 1)
                 for index, line in enumerate(table.lines)
-                if line.keys["dataset"] == dataset and metric in line.values
+                if _group(line) == group and metric in line.values
             }
             best = sorted(set(printed.values()), reverse=True)[:2]
             if len(printed) > 1:
@@ -170,6 +179,9 @@ def _percent(line: Line, metric: str) -> str:
     text = f"{100 * line.values[metric]:.1f}"
     if metric in line.deviations:
         text += f" ± {100 * line.deviations[metric]:.1f}"
+    if metric in line.intervals:
+        low, high = line.intervals[metric]
+        text += f" [{100 * low:.1f}, {100 * high:.1f}]"
     if metric in line.reference:
         text += f" ({100 * (line.values[metric] - line.reference[metric]):+.1f})"
     return text
@@ -188,8 +200,12 @@ def _csv(table: Table, path: Path) -> None:
             if name in line.values and name in line.reference
         }
         row |= {DEVIATION + name: f"{line.deviations[name]:.4f}" for name in repeated if name in line.deviations}
+        for name, (low, high) in line.intervals.items():
+            row |= {LOW + name: f"{low:.4f}", HIGH + name: f"{high:.4f}"}
         rows.append(row)
+    between = [name for name in table.metrics if any(name in line.intervals for line in table.lines)]
     further = [*(DEVIATION + name for name in repeated), *(DIFFERENCE + name for name in compared)]
+    further += [end + name for name in between for end in (LOW, HIGH)]
     write_csv(path, (*table.keys, *table.metrics, *further, "note"), rows)
 
 
@@ -199,13 +215,13 @@ def to_markdown(table: Table) -> str:
     marks = {1: "**{}**", 2: "<u>{}</u>"}
     heading = [*table.keys, *(HEADINGS[name] for name in table.metrics)]
     align = ["---"] * len(table.keys) + ["---:"] * len(table.metrics)
-    lines = [f"**{table.name}.** {TABLES[table.name]} Percent.", ""]
+    lines = [f"**{table.name}.** {CAPTIONS[table.name]} Metrics in percent.", ""]
     lines += ["| " + " | ".join(cells) + " |" for cells in (heading, align)]
     for index, line in enumerate(table.lines):
         cells = [marks.get(places.get((index, name), 0), "{}").format(_percent(line, name)) for name in table.metrics]
         lines.append("| " + " | ".join([*line.keys.values(), *cells]) + " |")
     shown = [
-        f"{line.keys.get('category') or line.keys['method']}: {line.note}"
+        f"{line.keys.get('category') or line.keys.get('method') or line.keys['setting']}: {line.note}"
         for line in table.lines
         if len(line.values) < len(table.metrics) or line.reference or NOT_COMPARABLE in line.note
     ]
@@ -243,7 +259,7 @@ def to_latex(table: Table) -> str:
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{_latex_escape(TABLES[table.name])}}}",
+            rf"\caption{{{_latex_escape(CAPTIONS[table.name])}}}",
             rf"\label{{tab:{table.name}}}",
             rf"\begin{{tabular}}{{{'l' * len(table.keys)}{'r' * len(table.metrics)}}}",
             r"\toprule",
@@ -262,8 +278,12 @@ def write_table(name: str, metrics: list[Path], output: Path) -> None:
     """Write a table as ``output`` (CSV, fractions with four decimals) and beside it as ``.md`` and ``.tex``."""
     if name not in TABLES:
         raise InputError(f"no table {name!r}; choose one of {', '.join(TABLES)}")
-    table = build_table(name, metrics)
+    save_table(build_table(name, metrics), output)
+
+
+def save_table(table: Table, output: Path) -> None:
+    """Write a table as ``output`` (CSV, fractions with four decimals) and beside it as ``.md`` and ``.tex``."""
     _csv(table, output)
     write_text(output.with_suffix(".md"), to_markdown(table))
     write_text(output.with_suffix(".tex"), to_latex(table))
-    log.info("%s: %d lines", name, len(table.lines))
+    log.info("%s: %d lines", table.name, len(table.lines))

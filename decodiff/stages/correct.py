@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import resource
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from decodiff.correction import correct as correct_latent
 from decodiff.data.manifest import Row, read_rows, write_positions
 from decodiff.devices import device, precision
 from decodiff.errors import InputError
-from decodiff.files import read_array, read_json, writing_array
+from decodiff.files import read_array, read_json, write_json, writing_array
 from decodiff.models.unet import load_unet
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import torch_generator
@@ -25,6 +28,21 @@ log = logging.getLogger(__name__)
 def _noise(seed: int, row: Row, shape: torch.Size) -> torch.Tensor:
     """Gaussian noise for one image, the same whatever the batch."""
     return torch.randn(shape, generator=torch_generator(seed, f"noise of {row.category}, {row.sha256}"))
+
+
+def _operations(model: torch.nn.Module, shape: tuple[int, ...]) -> int:
+    """Operations of one prediction for one image, two per multiply-add, as PyTorch counts them."""
+    one = torch.zeros(1, dtype=torch.int64, device=device())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *shape, device=device()), one, one)
+    return counter.get_total_flops()
+
+
+def _peak_mib() -> float:
+    """The most memory held so far in MiB: on the accelerator if there is one, else by the process."""
+    if device().type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def correct(
@@ -41,8 +59,8 @@ def correct(
 
     A network of standard diffusion gets them noised to ``correction.noise_timestep`` and takes the noise away again (DDIM).
 
-    Writes ``corrected.npy`` float32 ``[N,C,h,w]`` and ``images.csv``, the rows it speaks of with their position in the
-    prepared test arrays.
+    Writes ``corrected.npy`` float32 ``[N,C,h,w]``; ``corrected.csv``, the rows it speaks of with their position in the
+    prepared test arrays; and ``inference.json``: the network's parameters, operations per image, and how fast it was.
 
     Raises:
         InputError: the network knows no category of this data set, or files are damaged.
@@ -62,6 +80,7 @@ def correct(
     noised_to = correction.noise_timestep
     if noised_to is not None:
         scheduler.timesteps = scheduler.timesteps[scheduler.timesteps <= noised_to]
+    begin = time.perf_counter()
     with (
         writing_array(output / "corrected.npy", (len(chosen), *latent_shape), np.float32) as corrected,
         precision(inference.mixed_precision),
@@ -74,5 +93,13 @@ def correct(
                 batch = scheduler.add_noise(batch, noise.to(batch), torch.full((len(part),), noised_to, device=batch.device))
             category = torch.tensor([known.index(f"{name}/{row.category}") for _, row in part], device=device())
             corrected.extend(correct_latent(model, batch, category, scheduler).cpu().numpy())
-    write_positions(output / "images.csv", chosen)
+    write_positions(output / "corrected.csv", chosen)
+    seconds = time.perf_counter() - begin
+    figures = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "operations_per_image": _operations(model, latent_shape) * len(scheduler.timesteps),
+        "images_per_second": len(chosen) / seconds,
+        "peak_mib": _peak_mib(),
+    }
+    write_json(output / "inference.json", figures)
     log.info("%s: corrected %d images in %d steps", name, len(chosen), correction.steps)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from decodiff.data.manifest import read_positions
+from decodiff.data.manifest import read_positions, write_positions
 from decodiff.data.views import to_uint8
 from decodiff.devices import device, precision
 from decodiff.errors import InputError
@@ -25,13 +25,13 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, i
     """Decode each latent and its correction and compare them.
 
     Writes ``anomaly_maps.npy`` float32 ``[N,H,W]`` in [0, 1] and ``corrections.npy`` uint8 ``[N,H,W,3]`` (the corrected
-    images), in the order of ``images.csv`` in ``corrected``.
+    images), in the order of ``corrected.csv`` in ``corrected``, which becomes their ``images.csv``.
 
     Raises:
         InputError: files are damaged or do not belong together, or a map holds NaN.
     """
     network = load_autoencoder(autoencoder, device())
-    positions, rows = read_positions(corrected / "images.csv")
+    positions, rows = read_positions(corrected / "corrected.csv")
     after, means = corrected / "corrected.npy", latents / "test_mean.npy"
     shape = read_array(after, (len(rows), None, None, None)).shape
     settings = ScoringSettings(**scoring.model_dump(exclude={"fusion", "batch_size"}))
@@ -55,4 +55,5 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, i
                 raise InputError(f"{rows[start + bad].image}: its anomaly map holds NaN; check the network and the image")
             maps.extend(result.cpu().numpy())
             corrections.extend(to_uint8(reconstruction))
+    write_positions(output / "images.csv", zip(positions.tolist(), rows))
     log.info("%d anomaly maps of %d×%d pixels", len(rows), height, width)

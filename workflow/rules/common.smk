@@ -5,11 +5,14 @@ import os
 import shlex
 import sys
 
+from pandas import DataFrame
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import Paramspace
 
 from decodiff.config import validate, write_config
 from decodiff.errors import InputError
-from decodiff.reporting.names import FIGURES, METHOD_FIGURE, TABLES, TRAINING_CURVE
+from decodiff.reporting.names import FIGURES, METHOD_FIGURE, SWEEP_TABLES, TABLES, TRAINING_CURVE
+from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 
 try:
     CONFIG = validate(config)
@@ -37,6 +40,15 @@ FIGURE_FILES = [f"{RESULTS}/figures/{part}/{figure}" for part in PARTS for figur
 if CONFIG.model.source == "train":
     FIGURE_FILES += [f"{RESULTS}/figures/{scope}/{TRAINING_CURVE}" for scope in CONFIG.scopes]
 
+# Variants of the run that its sweeps need: by table, and each distinct combination of names with the settings it changes.
+SWEEPS = sweep_variants(CONFIG.sweeps)
+COMBINATIONS = combinations(SWEEPS)
+SPACE = DataFrame(list(COMBINATIONS), columns=list(LEVELS), dtype=str)
+MODEL_VARIANTS = f"{MODELS}/sweeps/{Paramspace(SPACE[['model']]).wildcard_pattern}"
+CORRECTION_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE[['model', 'correction']]).wildcard_pattern}"
+SCORING_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE).wildcard_pattern}"
+ALL_TABLES = [*TABLES, *SWEEPS]
+
 # tasks that compute with networks use all cores there are and hold the one device slot (see the profile)
 NETWORK_THREADS = 64
 
@@ -49,12 +61,30 @@ wildcard_constraints:
     scope="|".join(CONFIG.scopes),
     seed=r"\d+",
     table="|".join(TABLES),
+    sweep_table="|".join(SWEEP_TABLES),
+    model="[^/]+",
+    correction="[^/]+",
+    scoring="[^/]+",
     figure="|".join(FIGURES),
 
 
-def settings(stage, dataset=None):
+def changes(wildcards):
+    """What a variant changes of the run's settings, as JSON; of those that share a name at a level any will do."""
+    named = {level: wildcards.get(level) for level in LEVELS if wildcards.get(level) is not None}
+    if set(named.values()) == {BASE}:
+        return "{}"
+    return json.dumps(
+        next(
+            changed
+            for names, changed in COMBINATIONS.items()
+            if all(dict(zip(LEVELS, names))[level] == name for level, name in named.items())
+        )
+    )
+
+
+def settings(stage, dataset=None, changed="{}"):
     """The settings that a stage may read, as Snakemake watches them."""
-    sections = CONFIG.sections(stage, dataset)
+    sections = CONFIG.varied(json.loads(changed)).sections(stage, dataset)
     plain = {name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value for name, value in sections.items()}
     return json.dumps(plain, sort_keys=True)
 

@@ -130,6 +130,7 @@ else:
             f"{MODELS}/{{scope}}/seed-{{seed}}/speed.tsv",
         params:
             settings=settings("train"),
+            variant="{}",
             members=lambda wildcards: json.dumps(
                 {
                     name: [categories, CONFIG.data[name].augmentation.model_dump()]
@@ -140,6 +141,7 @@ else:
             prepared=lambda wildcards, input: [f"--prepared={folder(path)}" for path in input.images],
             autoencoder=lambda wildcards, input: [f"--autoencoder={folder(path)}" for path in input.autoencoder[:1]],
             output=lambda wildcards, output: folder(output[0]),
+            tensorboard=lambda wildcards: f"{LOGS}/tensorboard/{wildcards.scope}-{wildcards.seed}",
         log:
             f"{LOGS}/{{scope}}-{{seed}}-train.log",
         benchmark:
@@ -152,4 +154,19 @@ else:
         shell:
             "{LAUNCHER} decodiff train --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --seed {wildcards.seed} "
             "{params.latents:q} {params.prepared:q} {params.autoencoder:q} --output {params.output:q} "
-            "--tensorboard {LOGS:q}/tensorboard/{wildcards.scope:q}-{wildcards.seed} --threads {threads} --log {log:q}"
+            "--tensorboard {params.tensorboard:q} --variant {params.variant:q} --threads {threads} --log {log:q}"
+
+    use rule train as train_variant with:
+        output:
+            *network_files(f"{MODEL_VARIANTS}/{{scope}}/seed-{{seed}}"),
+            f"{MODEL_VARIANTS}/{{scope}}/seed-{{seed}}/training.json",
+            f"{MODEL_VARIANTS}/{{scope}}/seed-{{seed}}/log.csv",
+            f"{MODEL_VARIANTS}/{{scope}}/seed-{{seed}}/speed.tsv",
+        params:
+            settings=lambda wildcards: settings("train", changed=changes(wildcards)),
+            variant=lambda wildcards: changes(wildcards),
+            tensorboard=lambda wildcards: f"{LOGS}/tensorboard/{wildcards.model}-{wildcards.scope}-{wildcards.seed}",
+        log:
+            f"{LOGS}/{{model}}-{{scope}}-{{seed}}-train.log",
+        benchmark:
+            f"{LOGS}/{{model}}-{{scope}}-{{seed}}-train.tsv"

@@ -33,6 +33,40 @@ rule table:
         "decodiff table --name {wildcards.table} {params.metrics:q} --output {output[0]:q} --log {log:q}"
 
 
+def sweep_sources(wildcards):
+    """Of each line of a sweep's table, for every scope, data set and seed: label, folder of results, folder of the correction."""
+    return [
+        (variant.label, *(f"{variant_folder(variant.names, levels)}{scope}/seed-{seed}/{dataset}" for levels in (3, 2)))
+        for variant in SWEEPS.get(wildcards.sweep_table, [])
+        for scope, dataset in shown_parts()
+        for seed in CONFIG.seeds
+    ]
+
+
+rule sweep_table:
+    input:
+        metrics=lambda wildcards: [f"{results}/metrics.csv" for _, results, _ in sweep_sources(wildcards)],
+        intervals=lambda wildcards: [f"{results}/intervals.csv" for _, results, _ in sweep_sources(wildcards)],
+        inference=lambda wildcards: [f"{corrected}/inference.json" for _, _, corrected in sweep_sources(wildcards)],
+    output:
+        [f"{RESULTS}/tables/{{sweep_table}}.{suffix}" for suffix in ("csv", "md", "tex")],
+    params:
+        sources=lambda wildcards: [
+            option
+            for label, results, corrected in sweep_sources(wildcards)
+            for option in (f"--label={label}", f"--results={results}", f"--inference={corrected}/inference.json")
+        ],
+    log:
+        f"{LOGS}/{{sweep_table}}.log",
+    benchmark:
+        f"{LOGS}/{{sweep_table}}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --output {output[0]:q} --log {log:q}"
+
+
 rule figure:
     input:
         maps=f"{SHOWN}/anomaly_maps.npy",
@@ -86,7 +120,7 @@ rule training_curve:
 
 rule report:
     input:
-        tables=[f"{RESULTS}/tables/{table}.csv" for table in TABLES],
+        tables=[f"{RESULTS}/tables/{table}.csv" for table in sorted(ALL_TABLES, key=lambda name: int(name[1:]))],
         figures=[f"{figure}.png" for figure in FIGURE_FILES],
         maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in shown_parts()],
         others=[

@@ -4,16 +4,38 @@ PART = f"{RESULTS}/{{scope}}/seed-{{seed}}/{{dataset}}"
 PART_LOG = f"{LOGS}/{{scope}}-{{seed}}-{{dataset}}"
 
 
+def network(wildcards):
+    """The network of a scope and seed, or of a variant of it."""
+    variant = wildcards.get("model", BASE)
+    base = f"{MODELS}/{wildcards.scope}" if variant == BASE else f"{MODELS}/sweeps/model~{variant}/{wildcards.scope}"
+    return [*network_files(f"{base}/seed-{wildcards.seed}"), f"{base}/seed-{wildcards.seed}/training.json"]
+
+
+def variant_folder(names, levels):
+    """Folder of a variant's results as the first ``levels`` of its names tell it from others; that of the run for none."""
+    chosen = {level: names.get(level, BASE) for level in list(LEVELS)[:levels]}
+    if set(chosen.values()) == {BASE}:
+        return f"{RESULTS}/"
+    return "/".join([RESULTS, "sweeps", *(f"{level}~{name}" for level, name in chosen.items()), ""])
+
+
+def part(wildcards, levels):
+    """Folder of a part's results, or of those of a variant of it."""
+    return f"{variant_folder(wildcards, levels)}{wildcards.scope}/seed-{wildcards.seed}/{wildcards.dataset}"
+
+
 rule correct:
     input:
-        unet=[*network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"), f"{MODELS}/{{scope}}/seed-{{seed}}/training.json"],
+        unet=network,
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         images=f"data/{{dataset}}/{PREPARED}/test.csv",
     output:
         f"{PART}/corrected.npy",
-        f"{PART}/images.csv",
+        f"{PART}/corrected.csv",
+        f"{PART}/inference.json",
     params:
         settings=settings("correct"),
+        variant="{}",
         unet=lambda wildcards, input: folder(input.unet[0]),
         latents=lambda wildcards, input: folder(input.latents),
         prepared=lambda wildcards, input: folder(input.images),
@@ -29,19 +51,36 @@ rule correct:
         runtime=120,
     shell:
         "decodiff correct --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --unet {params.unet:q} "
-        "--latents {params.latents:q} --prepared {params.prepared:q} --output {params.output:q} --threads {threads} --log {log:q}"
+        "--latents {params.latents:q} --prepared {params.prepared:q} --output {params.output:q} --variant {params.variant:q} "
+        "--threads {threads} --log {log:q}"
+
+
+use rule correct as correct_variant with:
+    output:
+        f"{CORRECTION_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/corrected.npy",
+        f"{CORRECTION_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/corrected.csv",
+        f"{CORRECTION_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/inference.json",
+    params:
+        settings=lambda wildcards: settings("correct", changed=changes(wildcards)),
+        variant=lambda wildcards: changes(wildcards),
+    log:
+        f"{LOGS}/{{model}}-{{correction}}-{{scope}}-{{seed}}-{{dataset}}-correct.log",
+    benchmark:
+        f"{LOGS}/{{model}}-{{correction}}-{{scope}}-{{seed}}-{{dataset}}-correct.tsv"
 
 
 rule score:
     input:
-        corrected=rules.correct.output,
+        corrected=lambda wildcards: [f"{part(wildcards, 2)}/corrected.{suffix}" for suffix in ("npy", "csv")],
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         autoencoder=rules.autoencoder.output,
     output:
         f"{PART}/anomaly_maps.npy",
         f"{PART}/corrections.npy",
+        f"{PART}/images.csv",
     params:
         settings=settings("score"),
+        variant="{}",
         corrected=lambda wildcards, input: folder(input.corrected[0]),
         latents=lambda wildcards, input: folder(input.latents),
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
@@ -57,17 +96,35 @@ rule score:
         runtime=120,
     shell:
         "decodiff score --config {CONFIG_FILE:q} --corrected {params.corrected:q} --latents {params.latents:q} "
-        "--autoencoder {params.autoencoder:q} --output {params.output:q} --threads {threads} --log {log:q}"
+        "--autoencoder {params.autoencoder:q} --output {params.output:q} --variant {params.variant:q} --threads {threads} "
+        "--log {log:q}"
+
+
+use rule score as score_variant with:
+    output:
+        [
+            f"{SCORING_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/{name}"
+            for name in ("anomaly_maps.npy", "corrections.npy", "images.csv")
+        ],
+    params:
+        settings=lambda wildcards: settings("score", changed=changes(wildcards)),
+        variant=lambda wildcards: changes(wildcards),
+    log:
+        f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-score.log",
+    benchmark:
+        f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-score.tsv"
+
+
+MEASURED_FILES = [*(f"{name}.csv" for name in ("metrics", "defects", "intervals", "thresholds", "scores")), "resamples.npz"]
 
 
 rule evaluate:
     input:
-        maps=f"{PART}/anomaly_maps.npy",
-        images=f"{PART}/images.csv",
+        maps=lambda wildcards: f"{part(wildcards, 3)}/anomaly_maps.npy",
+        images=lambda wildcards: f"{part(wildcards, 3)}/images.csv",
         masks=f"data/{{dataset}}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy",
     output:
-        [f"{PART}/{name}.csv" for name in ("metrics", "defects", "intervals", "thresholds", "scores")],
-        f"{PART}/resamples.npz",
+        [f"{PART}/{name}" for name in MEASURED_FILES],
     params:
         settings=settings("evaluate"),
         results=lambda wildcards, input: folder(input.maps),
@@ -83,3 +140,12 @@ rule evaluate:
     shell:
         "decodiff evaluate --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
         "--seed {wildcards.seed} --results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
+
+
+use rule evaluate as evaluate_variant with:
+    output:
+        [f"{SCORING_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/{name}" for name in MEASURED_FILES],
+    log:
+        f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-evaluate.log",
+    benchmark:
+        f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-evaluate.tsv"
