@@ -352,6 +352,41 @@ def sweep_table(
 
 
 @app.command()
+def provenance(
+    config: ConfigFile,
+    autoencoder: Autoencoder,
+    results: Annotated[list[Path], typer.Option(help="Folder of a data set's results under a network; may be repeated.")],
+    unet: Annotated[list[Path], typer.Option(help="Folder of that network; once for each --results.")],
+    inference: Annotated[list[Path], typer.Option(help="inference.json of its correction; once for each --results.")],
+    manifest: Annotated[list[Path], typer.Option(help="Manifest of the data set; once for each --results.")],
+    tables: Annotated[list[Path], typer.Option(help="CSV of a table; may be repeated.")],
+    output: Annotated[Path, typer.Option(help="The JSON to write.")],
+    log: LogFile = None,
+) -> None:
+    """Record what every number of a run was made of."""
+    _begin(log)
+    from decodiff.reporting.origin import Result, write_provenance
+
+    sources = [Result(*parts) for parts in zip(results, unet, inference, manifest, strict=True)]
+    write_provenance(config, autoencoder, sources, tables, output)
+
+
+@app.command()
+def explain(
+    table: Annotated[Path, typer.Argument(help="CSV of a table, in results/<run>/tables.")],
+    row: Annotated[str, typer.Option(help="Number of the row from 1, or a text that only it holds.")],
+    column: Annotated[str, typer.Option(help="Name of the column.")],
+) -> None:
+    """Say what one number of a table was made of."""
+    _begin(None)
+    import rich
+
+    from decodiff.reporting.origin import explain as explained
+
+    rich.print_json(data=explained(table, row, column))
+
+
+@app.command()
 def figure(
     config: ConfigFile,
     name: Annotated[str, typer.Option(help="Which figure.")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 import decodiff
 
@@ -14,8 +15,9 @@ PACKAGES = ("torch", "diffusers", "numpy", "scipy", "scikit-image", "snakemake")
 def commit() -> str:
     """The checkout's commit, with ``+`` when files differ from it; empty outside a checkout or without git."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    package = Path(decodiff.__file__).parent
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(command, cwd=package, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:  # no git here
         return ""
 

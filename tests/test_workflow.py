@@ -1,6 +1,7 @@
 """The whole workflow, run by Snakemake itself at toy size, and what it does when something is wrong."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -15,9 +16,13 @@ import torch
 import yaml
 from pictures import make_mvtec
 from test_reference import authors_state
+from typer.testing import CliRunner
 
+from decodiff.cli import app
+from decodiff.errors import InputError
 from decodiff.metrics import METRICS
 from decodiff.models.unet import build_unet
+from decodiff.reporting.origin import explain
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,7 +69,7 @@ def finished(tmp_path_factory):
 def test_it_makes_every_table_figure_and_the_report(finished):
     results = finished / "results/toy"
     for table in ("T1", "T7", "T8"):
-        assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex"}
+        assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex", ".json"}
     for part in ("all/demo", "rings/demo"):
         names = {path.name for path in (results / "figures" / part).iterdir()}
         assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F6") for suffix in ("png", "pdf")}
@@ -102,6 +107,34 @@ def test_tables_have_the_mean_and_the_deviation_of_the_seeds(finished):
     assert float(shown["all", "grid"]["std_image_auroc"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5, abs=1e-4)
     mean, deviation = (100 * float(shown["all", "grid"][name]) for name in ("image_auroc", "std_image_auroc"))
     assert f"{mean:.1f} ± {deviation:.1f}" in (finished / "results/toy/tables/T7.md").read_text()
+
+
+def test_every_number_can_be_followed_back(finished):
+    tables = finished / "results/toy/tables"
+    rows = table(finished, "T8")
+    index = next(number for number, row in enumerate(rows, start=1) if (row["scope"], row["category"]) == ("rings", "ring"))
+    found = explain(tables / "T8.csv", str(index), "pixel_ap")
+    assert found["value"] == rows[index - 1]["pixel_ap"] and found["kind"] == "measured"
+    assert list(found["results"]) == ["results/toy/rings/seed-0/demo", "results/toy/rings/seed-1/demo"]
+    for seed, (folder, result) in enumerate(found["results"].items()):
+        network = finished / f"models/toy/rings/seed-{seed}/diffusion_pytorch_model.safetensors"
+        assert result["network"]["sha256"] == hashlib.sha256(network.read_bytes()).hexdigest()
+        assert result["network"]["seed"] == seed
+        manifest = (finished / "data/demo/manifest.csv").read_bytes()
+        assert result["manifest"]["sha256"] == hashlib.sha256(manifest).hexdigest()
+        metrics = (finished / folder / "metrics.csv").read_bytes()
+        assert result["metrics_sha256"] == hashlib.sha256(metrics).hexdigest()
+        assert result["correction"]["device"] and result["correction"]["made_with"]["torch"]
+    config = (finished / "results/toy/config.yaml").read_bytes()
+    assert found["config"]["sha256"] == hashlib.sha256(config).hexdigest()
+    with pytest.raises(InputError, match="T8.csv: no column 'colour'; choose one of dataset"):
+        explain(tables / "T8.csv", "1", "colour")
+    with pytest.raises(InputError, match=r"--row 'ring' fits the rows \d, .*; give one of these numbers"):
+        explain(tables / "T8.csv", "ring", "pixel_ap")
+    with pytest.raises(InputError, match="no row 'nothing'; give its number, 1 to 6"):
+        explain(tables / "T8.csv", "nothing", "pixel_ap")
+    result = CliRunner().invoke(app, ["explain", str(tables / "T1.csv"), "--row", "this run, all", "--column", "pixel_ap"])
+    assert result.exit_code == 0 and json.loads(result.stdout)["line"]["kind"] == "measured"
 
 
 def test_a_second_run_has_nothing_to_do(finished):

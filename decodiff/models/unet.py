@@ -15,6 +15,8 @@ from torch import nn
 
 from decodiff.errors import InputError
 
+# diffusers' own name of a network's weights
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 DROPOUT = 0.4
 LATENT_CHANNELS = 4
 

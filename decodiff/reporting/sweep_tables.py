@@ -10,7 +10,7 @@ from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json
 from decodiff.metrics import METRICS
 from decodiff.reporting.names import SWEEP_TABLES
-from decodiff.reporting.tables import DEVIATION, Line, Table, mean_over_seeds, metric_values, save_table
+from decodiff.reporting.tables import DEVIATION, RESULTS, Line, Table, mean_over_seeds, metric_values, save_table
 from decodiff.stages.evaluate import INTERVAL_COLUMNS, MEAN
 
 SIZE_TABLE = "T6"
@@ -62,7 +62,7 @@ def _line(name: str, label: str, row: dict[str, str], sources: list[Source]) -> 
         intervals = _intervals(sources[0].results / "intervals.csv").get((dataset, scope), {})
     note = "; ".join(filter(None, (f"protocol {row['protocol']}", row["note"])))
     deviations = metric_values(row, METRICS, DEVIATION)
-    return Line(keys, metric_values(row, METRICS), {}, note, deviations, intervals)
+    return Line(keys, metric_values(row, METRICS), {}, note, deviations, intervals, tuple(row[RESULTS].splitlines()))
 
 
 def write_sweep_table(name: str, sources: list[Source], output: Path) -> None:

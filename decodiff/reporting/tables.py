@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 
 from decodiff.data.registry import display_name, known_categories
 from decodiff.errors import InputError
-from decodiff.files import read_csv, write_csv, write_text
+from decodiff.files import read_csv, write_csv, write_json, write_text
 from decodiff.metrics import METRICS
 from decodiff.reporting.names import SWEEP_TABLES, TABLES
 from decodiff.reporting.published import own_results, peer_results
@@ -31,6 +31,7 @@ DIFFERENCE, DEVIATION, LOW, HIGH = "difference_", "std_", "low_", "high_"
 FURTHER_COLUMNS = (DIFFERENCE, DEVIATION, LOW, HIGH)
 CAPTIONS = TABLES | SWEEP_TABLES
 EMPTY = "–"
+RESULTS = "results"
 NOT_COMPARABLE = "so not to be compared"
 
 
@@ -44,6 +45,7 @@ class Line:
         reference: published values of the same setting to stand beside them, likewise.
         deviations: standard deviations over seeds of values that are means of several.
         intervals: 95 % intervals (low, high) of values of one seed, likewise.
+        results: folders of the results that were averaged; none for published values.
         note: where the numbers come from, or why some are missing.
     """
 
@@ -53,6 +55,7 @@ class Line:
     note: str
     deviations: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,14 @@ class Table:
 
 
 def mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
-    """Rows of all metrics files, those of several seeds as mean and standard deviation; what one seed lacks is empty."""
+    """Rows of all metrics files, those of several seeds as mean and standard deviation; what one seed lacks is empty.
+
+    The column `RESULTS` names their folders, a line each.
+    """
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for path in metrics:
         for row in read_csv(path, METRIC_COLUMNS):
-            groups.setdefault((row["dataset"], row["scope"], row["category"]), []).append(row)
+            groups.setdefault((row["dataset"], row["scope"], row["category"]), []).append({**row, RESULTS: str(path.parent)})
     rows = []
     for same in groups.values():
         values = dict.fromkeys([*METRICS, *(DEVIATION + name for name in METRICS)], "")
@@ -83,7 +89,7 @@ def mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
             if len(of_seeds) == len(same):
                 values[name] = repr(fmean(of_seeds))
                 values[DEVIATION + name] = repr(stdev(of_seeds)) if len(same) > 1 else ""
-        rows.append({**same[0], **values, "seed": str(len(same))})
+        rows.append({**same[0], **values, "seed": str(len(same)), RESULTS: "\n".join(row[RESULTS] for row in same)})
     return rows
 
 
@@ -116,7 +122,8 @@ def _comparison(rows: list[dict[str, str]]) -> Table:
                     notes.append(f"difference to {own[-1].variant}, measured under the protocol reference")
                 reference = own[-1].values if own and not missing else {}
                 note = "; ".join(filter(None, notes))
-                lines.append(Line(keys, metric_values(row, METRICS), reference, note, metric_values(row, METRICS, DEVIATION)))
+                values, deviations = metric_values(row, METRICS), metric_values(row, METRICS, DEVIATION)
+                lines.append(Line(keys, values, reference, note, deviations, results=tuple(row[RESULTS].splitlines())))
     return Table("T1", ("dataset", "method", "kind"), METRICS, lines, ranked=True)
 
 
@@ -136,6 +143,7 @@ def _by_category(name: str, prefix: str, rows: list[dict[str, str]]) -> Table:
             {},
             f"protocol {row['protocol']}" + (f"; {row['note']}" if row["note"] else ""),
             metric_values(row, metrics, DEVIATION),
+            results=tuple(row[RESULTS].splitlines()),
         )
         for row in rows
     ]
@@ -275,15 +283,20 @@ def to_latex(table: Table) -> str:
 
 
 def write_table(name: str, metrics: list[Path], output: Path) -> None:
-    """Write a table as ``output`` (CSV, fractions with four decimals) and beside it as ``.md`` and ``.tex``."""
+    """Make a table and write it; see `save_table`."""
     if name not in TABLES:
         raise InputError(f"no table {name!r}; choose one of {', '.join(TABLES)}")
     save_table(build_table(name, metrics), output)
 
 
 def save_table(table: Table, output: Path) -> None:
-    """Write a table as ``output`` (CSV, fractions with four decimals) and beside it as ``.md`` and ``.tex``."""
+    """Write a table as ``output`` (CSV, fractions with four decimals) and beside it as ``.md``, ``.tex`` and ``.json``.
+
+    The JSON says for each line which results it comes from.
+    """
     _csv(table, output)
+    origins = [{"line": line.keys, "results": list(line.results), "note": line.note} for line in table.lines]
+    write_json(output.with_suffix(".json"), origins)
     write_text(output.with_suffix(".md"), to_markdown(table))
     write_text(output.with_suffix(".tex"), to_latex(table))
     log.info("%s: %d lines", table.name, len(table.lines))

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from decodiff.correction import correct as correct_latent
 from decodiff.data.manifest import Row, read_rows, write_positions
-from decodiff.devices import device, precision
+from decodiff.devices import device, device_name, precision
 from decodiff.errors import InputError
-from decodiff.files import read_array, read_json, write_json, writing_array
-from decodiff.models.unet import load_unet
+from decodiff.files import read_array, read_json, sha256, write_json, writing_array
+from decodiff.models.unet import WEIGHTS_FILE, load_unet
+from decodiff.provenance import environment
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import torch_generator
 from decodiff.settings import Correction, Diffusion, Inference
@@ -60,7 +61,7 @@ def correct(
     A network of standard diffusion gets them noised to ``correction.noise_timestep`` and takes the noise away again (DDIM).
 
     Writes ``corrected.npy`` float32 ``[N,C,h,w]``; ``corrected.csv``, the rows it speaks of with their position in the
-    prepared test arrays; and ``inference.json``: the network's parameters, operations per image, and how fast it was.
+    prepared test arrays; and ``inference.json``: which network, its size and operations per image, how fast it was, on what.
 
     Raises:
         InputError: the network knows no category of this data set, or files are damaged.
@@ -95,11 +96,15 @@ def correct(
             corrected.extend(correct_latent(model, batch, category, scheduler).cpu().numpy())
     write_positions(output / "corrected.csv", chosen)
     seconds = time.perf_counter() - begin
-    figures = {
+    record = {
+        "network_sha256": sha256(unet / WEIGHTS_FILE),
+        "seed": record["seed"],
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "operations_per_image": _operations(model, latent_shape) * len(scheduler.timesteps),
         "images_per_second": len(chosen) / seconds,
         "peak_mib": _peak_mib(),
+        "device": device_name(),
+        "environment": environment(),
     }
-    write_json(output / "inference.json", figures)
+    write_json(output / "inference.json", record)
     log.info("%s: corrected %d images in %d steps", name, len(chosen), correction.steps)

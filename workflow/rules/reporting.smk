@@ -1,6 +1,7 @@
 # Tables and figures over all data sets of the run, and the page that shows them. Figures show the first seed.
 
 SHOWN = f"{RESULTS}/{{scope}}/seed-{CONFIG.seeds[0]}/{{dataset}}"
+TABLE_SUFFIXES = ("csv", "md", "tex", "json")
 SHOWN_NETWORK = f"{MODELS}/{{scope}}/seed-{CONFIG.seeds[0]}"
 
 
@@ -17,9 +18,7 @@ rule table:
             for seed in CONFIG.seeds
         ],
     output:
-        f"{RESULTS}/tables/{{table}}.csv",
-        f"{RESULTS}/tables/{{table}}.md",
-        f"{RESULTS}/tables/{{table}}.tex",
+        [f"{RESULTS}/tables/{{table}}.{suffix}" for suffix in TABLE_SUFFIXES],
     params:
         metrics=lambda wildcards, input: [f"--metrics={path}" for path in input],
     log:
@@ -49,7 +48,7 @@ rule sweep_table:
         intervals=lambda wildcards: [f"{results}/intervals.csv" for _, results, _ in sweep_sources(wildcards)],
         inference=lambda wildcards: [f"{corrected}/inference.json" for _, _, corrected in sweep_sources(wildcards)],
     output:
-        [f"{RESULTS}/tables/{{sweep_table}}.{suffix}" for suffix in ("csv", "md", "tex")],
+        [f"{RESULTS}/tables/{{sweep_table}}.{suffix}" for suffix in TABLE_SUFFIXES],
     params:
         sources=lambda wildcards: [
             option
@@ -65,6 +64,54 @@ rule sweep_table:
         runtime=10,
     shell:
         "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --output {output[0]:q} --log {log:q}"
+
+
+def all_results():
+    """Every result of the run and of its variants: folder of results, of the network, of the correction, and the manifest."""
+    names = [dict.fromkeys(LEVELS, BASE), *(dict(zip(LEVELS, combination)) for combination in COMBINATIONS)]
+    return [
+        (
+            f"{variant_folder(variant, 3)}{scope}/seed-{seed}/{dataset}",
+            f"{network_folder(variant['model'])}/{scope}/seed-{seed}",
+            f"{variant_folder(variant, 2)}{scope}/seed-{seed}/{dataset}/inference.json",
+            f"data/{dataset}/manifest.csv",
+        )
+        for variant in names
+        for scope, dataset in shown_parts()
+        for seed in CONFIG.seeds
+    ]
+
+
+rule provenance:
+    input:
+        tables=[f"{RESULTS}/tables/{table}.{suffix}" for table in ALL_TABLES for suffix in ("csv", "json")],
+        metrics=[f"{results}/metrics.csv" for results, _, _, _ in all_results()],
+        networks=[f"{network}/training.json" for _, network, _, _ in all_results()],
+        inference=[inference for _, _, inference, _ in all_results()],
+        manifests=[manifest for _, _, _, manifest in all_results()],
+        autoencoder=rules.autoencoder.output,
+    output:
+        f"{RESULTS}/provenance.json",
+    params:
+        # its hash is in it
+        settings=json.dumps(CONFIG.model_dump(mode="json")),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
+        results=[
+            f"--{name}={path}"
+            for result in all_results()
+            for name, path in zip(("results", "unet", "inference", "manifest"), result)
+        ],
+        tables=lambda wildcards, input: [f"--tables={path}" for path in input.tables if path.endswith(".csv")],
+    log:
+        f"{LOGS}/provenance.log",
+    benchmark:
+        f"{LOGS}/provenance.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "decodiff provenance --config {CONFIG_FILE:q} --autoencoder {params.autoencoder:q} {params.results:q} {params.tables:q} "
+        "--output {output:q} --log {log:q}"
 
 
 rule figure:

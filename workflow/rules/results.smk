@@ -4,11 +4,15 @@ PART = f"{RESULTS}/{{scope}}/seed-{{seed}}/{{dataset}}"
 PART_LOG = f"{LOGS}/{{scope}}-{{seed}}-{{dataset}}"
 
 
+def network_folder(name):
+    """Folder of the networks of a variant, by its name; of the run for the name of none."""
+    return MODELS if name == BASE else f"{MODELS}/sweeps/model~{name}"
+
+
 def network(wildcards):
     """The network of a scope and seed, or of a variant of it."""
-    variant = wildcards.get("model", BASE)
-    base = f"{MODELS}/{wildcards.scope}" if variant == BASE else f"{MODELS}/sweeps/model~{variant}/{wildcards.scope}"
-    return [*network_files(f"{base}/seed-{wildcards.seed}"), f"{base}/seed-{wildcards.seed}/training.json"]
+    base = f"{network_folder(wildcards.get('model', BASE))}/{wildcards.scope}/seed-{wildcards.seed}"
+    return [*network_files(base), f"{base}/training.json"]
 
 
 def variant_folder(names, levels):
