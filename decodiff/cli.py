@@ -402,18 +402,62 @@ def figure(
     """Draw a figure as PNG and PDF."""
     _begin(log)
     from decodiff.reporting import figures
-    from decodiff.reporting.names import METHOD_FIGURE
+    from decodiff.reporting.names import METHOD_FIGURE, STEPS_FIGURE
     from decodiff.reporting.sources import Part
 
     sections = load(config).sections("figure")
     part = Part(dataset, results, prepared, sections["image"].crop, sections["evaluation"].protocol)
-    if name == METHOD_FIGURE:
-        from decodiff.reporting.method_figure import method
-
-        chosen = {key: sections[key] for key in ("diffusion", "masking", "correction", "seed")}
-        method(part, latents, unet, autoencoder, path=output, **chosen)
-    else:
+    if name not in (METHOD_FIGURE, STEPS_FIGURE):
         figures.draw(name, part, output)
+        return
+    from decodiff.reporting.course import Course, step_by_step
+    from decodiff.reporting.method_figure import method
+
+    course = Course(part, latents, unet, autoencoder, sections["diffusion"], sections["correction"])
+    if name == METHOD_FIGURE:
+        method(course, sections["masking"], sections["seed"], output)
+    else:
+        step_by_step(course, output)
+
+
+@app.command("compare-steps")
+def compare_steps(
+    config: ConfigFile,
+    dataset: Dataset,
+    prepared: Prepared,
+    latents: Latents,
+    autoencoder: Autoencoder,
+    label: Annotated[list[str], typer.Option(help="What a line is called; may be repeated.")],
+    results: Annotated[list[Path], typer.Option(help="Folder of the data set's results; once for each --label.")],
+    unet: Annotated[list[Path], typer.Option(help="Folder of the network behind them; once for each --label.")],
+    variant: Annotated[list[str], typer.Option(help="Settings that differ, as JSON; once for each --label.")],
+    output: Annotated[Path, typer.Option(help="The PNG to write; the PDF goes beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Draw one image's correction under several networks, step by step, as PNG and PDF."""
+    _begin(log)
+    from decodiff.reporting.course import Course, side_by_side
+    from decodiff.reporting.sources import Part
+
+    courses = {}
+    for name, folder, network, changes in zip(label, results, unet, variant, strict=True):
+        sections = _varied(config, changes).sections("figure")
+        part = Part(dataset, folder, prepared, sections["image"].crop, sections["evaluation"].protocol)
+        courses[name] = Course(part, latents, network, autoencoder, sections["diffusion"], sections["correction"])
+    side_by_side(courses, output)
+
+
+@app.command("accuracy-figure")
+def accuracy_figure(
+    table: Annotated[Path, typer.Argument(help="CSV of the table of correction steps.")],
+    output: Annotated[Path, typer.Option(help="The PNG to write; the PDF goes beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Draw accuracy over the number of correction steps and over speed."""
+    _begin(log)
+    from decodiff.reporting.steps_figure import accuracy_by_steps
+
+    accuracy_by_steps(table, output)
 
 
 @app.command("training-curve")

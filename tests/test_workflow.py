@@ -72,7 +72,7 @@ def test_it_makes_every_table_figure_and_the_report(finished):
         assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex", ".json"}
     for part in ("all/demo", "rings/demo"):
         names = {path.name for path in (results / "figures" / part).iterdir()}
-        assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F6") for suffix in ("png", "pdf")}
+        assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6") for suffix in ("png", "pdf")}
     page = (results / "report.html").read_text()
     assert page.count("data:image/jpeg") == 180 + 60, "each test image under each model"
     assert not re.search(r"""\b(?:src|href)="(?!data:|#)|url\(|@import""", page), "nothing is loaded from elsewhere"
@@ -195,7 +195,7 @@ def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tm
         assert len(list(csv.DictReader(stream))) == 4
     assert list((tmp_path / "logs/toy/tensorboard/all-0").glob("events*"))
     plan = planned(snakemake(tmp_path, "-n", "--configfile", config))
-    assert plan["figure"] == 2, "the figure of masks and deviations is left out"
+    assert plan["figure"] == 3, "the figure of masks and deviations is left out"
 
 
 def test_the_authors_weights_instead_of_a_training(tmp_path):
@@ -233,10 +233,15 @@ SWEEPS = {
 def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
     config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo"]}, sweeps=SWEEPS)
     targets = [f"results/toy/tables/{name}.csv" for name in SWEEPS]
+    targets += [f"results/toy/figures/{name}.png" for name in ("all/demo/F1", "F5")]
     base = finished / "results/toy/all/seed-0/demo"
     before = {name: (base / name).read_bytes() for name in ("corrected.npy", "metrics.csv")}
     plan = planned(snakemake(finished, "-n", *targets, "--configfile", config))
-    assert plan == {"train_variant": 1, "correct_variant": 2, "score_variant": 3, "evaluate_variant": 3, "sweep_table": 4}
+    assert plan == {"train_variant": 1, "correct_variant": 2, "score_variant": 3, "evaluate_variant": 3} | {
+        "sweep_table": 4,
+        "compare_steps": 1,
+        "accuracy_figure": 1,
+    }
     snakemake(finished, *targets, "--configfile", config)
     assert before == {name: (base / name).read_bytes() for name in before}
     with open(base / "metrics.csv", newline="") as stream:

@@ -8,20 +8,17 @@ import numpy as np
 import torch
 from matplotlib import pyplot
 
-from decodiff.correction import correct
 from decodiff.data import demo
 from decodiff.data.manifest import read_rows
 from decodiff.data.views import cropped, to_tensor, to_uint8
-from decodiff.files import read_array, read_json
+from decodiff.files import read_array
 from decodiff.masking import sample_mask, sample_noise
-from decodiff.models.autoencoder import load_autoencoder
-from decodiff.models.unet import load_unet
+from decodiff.reporting.course import Course, thinned
 from decodiff.reporting.drawing import MAP_COLOURS, save, show, use_style
 from decodiff.reporting.figures import chosen_examples
-from decodiff.reporting.sources import Part
 from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import torch_generator
-from decodiff.settings import Correction, Diffusion, Masking
+from decodiff.settings import Diffusion, Masking
 
 SHOWN_TIMESTEP_QUANTILE = 0.5
 
@@ -57,15 +54,11 @@ def _training_panels(
     ]
 
 
-def _correction_panels(scheduler, model, autoencoder, part: Part, latent, category, position: int):
+def _correction_panels(course: Course, position: int) -> list[tuple[str, np.ndarray]]:
     """Input, the estimate at each step, the map and, where the data set knows it, the defect-free twin."""
-    estimates = []
-    correct(
-        model, latent[None], category, scheduler, lambda step, timestep, _, original: estimates.append((timestep, original))
-    )
-    shown = estimates if len(estimates) <= 3 else [estimates[0], estimates[len(estimates) // 2], estimates[-1]]
+    part = course.part
     panels = [("test image", part.inputs[position])]
-    panels += [(f"$D(\\hat{{z}}_0)$\nat $t={t}$", to_uint8(autoencoder.decode(original))[0]) for t, original in shown]
+    panels += [(f"$D(\\hat{{z}}_0)$\nat $t={t}$", image) for t, image in thinned(course.estimates(position), 3)]
     panels.append(("anomaly map", part.maps[position]))
     row = part.rows[position]
     if part.dataset == "demo":
@@ -76,41 +69,23 @@ def _correction_panels(scheduler, model, autoencoder, part: Part, latent, catego
     return panels
 
 
-def method(
-    part: Part,
-    latents: Path,
-    unet: Path,
-    autoencoder: Path,
-    diffusion: Diffusion,
-    masking: Masking,
-    correction: Correction,
-    seed: int,
-    path: Path,
-) -> None:
+def method(course: Course, masking: Masking, seed: int, path: Path) -> None:
     """Draw F2 from a category's first training image and its anomalous test image of median score.
 
     The category is the first that has anomalous test images; without any, the first test image is drawn.
     """
     use_style()
-    model, known = load_unet(unet), read_json(unet / "training.json")["categories"]
-    network = load_autoencoder(autoencoder)
-    scheduler = DeviationScheduler(correction.num_train_timesteps or diffusion.num_train_timesteps)
-    scheduler.set_timesteps(correction.steps)
+    part = course.part
     examples = chosen_examples(part)
     position = examples[0][1] if examples else 0
-    row = part.rows[position]
-    category = torch.tensor([known.index(f"{part.dataset}/{row.category}")])
     train_rows = read_rows(part.prepared / "train.csv")
-    first = next(index for index, other in enumerate(train_rows) if other.category == row.category)
+    first = next(index for index, other in enumerate(train_rows) if other.category == part.rows[position].category)
     images = read_array(part.prepared / "train_images.npy", (len(train_rows), None, None, 3))
-    latent, _ = network.encode(to_tensor(cropped(images[first : first + 1], part.crop)))
-    test_rows = read_rows(part.prepared / "test.csv")
-    test_means = read_array(latents / "test_mean.npy", (len(test_rows), None, None, None))
-    place = next(index for index, other in enumerate(test_rows) if other.image == row.image)
-    training = _training_panels(diffusion, masking, model, network, latent[0], category, seed)
-    correcting = _correction_panels(
-        scheduler, model, network, part, torch.from_numpy(test_means[place].copy()), category, position
+    latent, _ = course.coder.encode(to_tensor(cropped(images[first : first + 1], part.crop)))
+    training = _training_panels(
+        course.diffusion, masking, course.network, course.coder, latent[0], course.category(position), seed
     )
+    correcting = _correction_panels(course, position)
     figure, lines = pyplot.subplots(2, 6, figsize=(7.2, 2.9))
     for line, panels, heading in zip(lines, (training, correcting), ("training", "correction")):
         for axes in line[len(panels) :]:

@@ -18,12 +18,20 @@ SWEEP_TABLES = {
 }
 
 TRAINING_CURVE = "training"
-METHOD_FIGURE = "F2"
+COMPARISON_FIGURE, METHOD_FIGURE, STEPS_FIGURE, ACCURACY_FIGURE = "F1", "F2", "F4", "F5"
 FIGURES = {
     METHOD_FIGURE: "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
     "F3": "Input, correction, ground truth and anomaly map: per category the anomalous images of median and of lowest score.",
+    STEPS_FIGURE: "Correction step by step: per category the anomalous image of median score, the estimate of its correction "
+    "at each timestep, ground truth and anomaly map.",
     "F6": "Image scores, with the threshold that held-out normal images give; for pixels, precision over recall and region "
     "overlap (PRO) over the false-positive rate.",
+}
+
+# of a sweep's table
+SWEEP_FIGURES = {
+    COMPARISON_FIGURE: "Standard diffusion and the correction of deviations on one image, step by step.",
+    ACCURACY_FIGURE: "Accuracy against the number of correction steps (left) and against speed (right).",
 }
 
 # of a network, whatever it is tested on

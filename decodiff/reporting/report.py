@@ -16,7 +16,7 @@ from decodiff.errors import InputError
 from decodiff.files import read_csv, write_text
 from decodiff.provenance import environment
 from decodiff.reporting.drawing import MAP_COLOURS, outlined
-from decodiff.reporting.names import FIGURES, NETWORK_FIGURES
+from decodiff.reporting.names import FIGURES, NETWORK_FIGURES, SWEEP_FIGURES
 from decodiff.reporting.sources import Part
 from decodiff.reporting.tables import CAPTIONS, DEVIATION, DIFFERENCE, EMPTY, FURTHER_COLUMNS, HEADINGS, MEASURED
 
@@ -97,7 +97,7 @@ def write_report(run: str, config: Path, tables: list[Path], figures: list[Path]
         run: name of the run, for the heading.
         config: the resolved configuration, shown as it is.
         tables: CSVs of tables.
-        figures: PNGs of figures, ``…/<scope>/<data set>/<figure>.png``, or ``…/<scope>/<figure>.png`` of a network.
+        figures: PNGs of figures, ``…/figures/<scope>/<data set>/<figure>.png``, without what a figure is not about.
         parts: data sets whose test images the gallery shows.
         output: the page to write.
     """
@@ -105,8 +105,8 @@ def write_report(run: str, config: Path, tables: list[Path], figures: list[Path]
         pictures = [
             {
                 "name": path.stem,
-                "where": path.parent.name if path.stem in NETWORK_FIGURES else " / ".join(path.parts[-3:-1]),
-                "caption": (FIGURES | NETWORK_FIGURES)[path.stem],
+                "where": " / ".join(path.parts[path.parts.index("figures") + 1 : -1]) or "all",
+                "caption": (FIGURES | NETWORK_FIGURES | SWEEP_FIGURES)[path.stem],
                 "image": _data_uri(path.read_bytes(), "png"),
             }
             for path in figures

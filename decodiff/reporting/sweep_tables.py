@@ -13,7 +13,7 @@ from decodiff.reporting.names import SWEEP_TABLES
 from decodiff.reporting.tables import DEVIATION, RESULTS, Line, Table, mean_over_seeds, metric_values, save_table
 from decodiff.stages.evaluate import INTERVAL_COLUMNS, MEAN
 
-SIZE_TABLE = "T6"
+STEPS_TABLE, SIZE_TABLE = "T4", "T6"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ def _line(name: str, label: str, row: dict[str, str], sources: list[Source]) -> 
     intervals: dict[str, tuple[float, float]] = {}
     if name == SIZE_TABLE:
         keys |= _size(sources)
-    elif row["seed"] == "1":
+    elif name == STEPS_TABLE:
+        record = read_json(sources[0].inference)
+        keys |= {"S": str(record["steps"]), "images/s": f"{record['images_per_second']:.1f}"}
+    if row["seed"] == "1" and name != SIZE_TABLE:
         intervals = _intervals(sources[0].results / "intervals.csv").get((dataset, scope), {})
     note = "; ".join(filter(None, (f"protocol {row['protocol']}", row["note"])))
     deviations = metric_values(row, METRICS, DEVIATION)

@@ -26,9 +26,26 @@ from decodiff.settings import Correction, Diffusion, Inference
 log = logging.getLogger(__name__)
 
 
-def _noise(seed: int, row: Row, shape: torch.Size) -> torch.Tensor:
-    """Gaussian noise for one image, the same whatever the batch."""
-    return torch.randn(shape, generator=torch_generator(seed, f"noise of {row.category}, {row.sha256}"))
+def correction_scheduler(diffusion: Diffusion, correction: Correction):
+    """The scheduler with the timesteps that a correction takes, the highest first."""
+    scheduler = build_scheduler(diffusion.objective, correction.num_train_timesteps or diffusion.num_train_timesteps)
+    scheduler.set_timesteps(correction.steps)
+    if correction.noise_timestep is not None:
+        scheduler.timesteps = scheduler.timesteps[scheduler.timesteps <= correction.noise_timestep]
+    return scheduler
+
+
+def noised(latent: torch.Tensor, rows: list[Row], seed: int, scheduler, correction: Correction) -> torch.Tensor:
+    """Latents as a correction starts from them: as they are, or with standard diffusion noised.
+
+    An image's noise is the same whatever the batch.
+    """
+    if correction.noise_timestep is None:
+        return latent
+    generators = [torch_generator(seed, f"noise of {row.category}, {row.sha256}") for row in rows]
+    noise = torch.stack([torch.randn(latent.shape[1:], generator=generator) for generator in generators])
+    timestep = torch.full((len(rows),), correction.noise_timestep, device=latent.device)
+    return scheduler.add_noise(latent, noise.to(latent), timestep)
 
 
 def _operations(model: torch.nn.Module, shape: tuple[int, ...]) -> int:
@@ -76,11 +93,7 @@ def correct(
         raise InputError(f"{prepared / 'test.csv'}: no test image of the network's categories {', '.join(known)}")
     means, shape = latents / "test_mean.npy", (len(rows), None, None, None)
     latent_shape = read_array(means, shape).shape[1:]
-    scheduler = build_scheduler(diffusion.objective, correction.num_train_timesteps or diffusion.num_train_timesteps)
-    scheduler.set_timesteps(correction.steps)
-    noised_to = correction.noise_timestep
-    if noised_to is not None:
-        scheduler.timesteps = scheduler.timesteps[scheduler.timesteps <= noised_to]
+    scheduler = correction_scheduler(diffusion, correction)
     begin = time.perf_counter()
     with (
         writing_array(output / "corrected.npy", (len(chosen), *latent_shape), np.float32) as corrected,
@@ -89,9 +102,7 @@ def correct(
         for start in tqdm(range(0, len(chosen), correction.batch_size), desc="correct", unit="batch"):
             part = chosen[start : start + correction.batch_size]
             batch = torch.from_numpy(read_array(means, shape)[[position for position, _ in part]]).to(device())
-            if noised_to is not None:
-                noise = torch.stack([_noise(record["seed"], row, batch.shape[1:]) for _, row in part])
-                batch = scheduler.add_noise(batch, noise.to(batch), torch.full((len(part),), noised_to, device=batch.device))
+            batch = noised(batch, [row for _, row in part], record["seed"], scheduler, correction)
             category = torch.tensor([known.index(f"{name}/{row.category}") for _, row in part], device=device())
             corrected.extend(correct_latent(model, batch, category, scheduler).cpu().numpy())
     write_positions(output / "corrected.csv", chosen)
@@ -99,6 +110,7 @@ def correct(
     record = {
         "network_sha256": sha256(unet / WEIGHTS_FILE),
         "seed": record["seed"],
+        "steps": len(scheduler.timesteps),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "operations_per_image": _operations(model, latent_shape) * len(scheduler.timesteps),
         "images_per_second": len(chosen) / seconds,

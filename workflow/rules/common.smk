@@ -11,7 +11,7 @@ from snakemake.utils import Paramspace
 
 from decodiff.config import validate, write_config
 from decodiff.errors import InputError
-from decodiff.reporting.names import FIGURES, METHOD_FIGURE, SWEEP_TABLES, TABLES, TRAINING_CURVE
+from decodiff.reporting.names import ACCURACY_FIGURE, COMPARISON_FIGURE, FIGURES, METHOD_FIGURE, SWEEP_TABLES, TABLES, TRAINING_CURVE
 from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 
 try:
@@ -48,6 +48,11 @@ MODEL_VARIANTS = f"{MODELS}/sweeps/{Paramspace(SPACE[['model']]).wildcard_patter
 CORRECTION_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE[['model', 'correction']]).wildcard_pattern}"
 SCORING_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE).wildcard_pattern}"
 ALL_TABLES = [*TABLES, *SWEEPS]
+
+if "T2" in SWEEPS:
+    FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in PARTS]
+if "T4" in SWEEPS:
+    FIGURE_FILES.append(f"{RESULTS}/figures/{ACCURACY_FIGURE}")
 
 # tasks that compute with networks use all cores there are and hold the one device slot (see the profile)
 NETWORK_THREADS = 64

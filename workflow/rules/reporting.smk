@@ -149,6 +149,73 @@ rule figure:
         "--output {output[0]:q} --log {log:q}"
 
 
+def compared(wildcards):
+    """Lines of F1: label, folder of results, folder of the network, and the changes as JSON."""
+    place = f"{wildcards.scope}/seed-{CONFIG.seeds[0]}"
+    return [
+        (
+            variant.label,
+            f"{variant_folder(variant.names, 3)}{place}/{wildcards.dataset}",
+            f"{network_folder(variant.names['model'])}/{place}",
+            json.dumps(variant.changes),
+        )
+        for variant in SWEEPS["T2"]
+    ]
+
+
+rule compare_steps:
+    input:
+        results=lambda wildcards: [
+            f"{results}/{name}"
+            for _, results, _, _ in compared(wildcards)
+            for name in ("anomaly_maps.npy", "images.csv", "scores.csv")
+        ],
+        networks=lambda wildcards: [
+            path for _, _, unet, _ in compared(wildcards) for path in (*network_files(unet), f"{unet}/training.json")
+        ],
+        images=prepared_files("{dataset}"),
+        latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
+        autoencoder=rules.autoencoder.output,
+    output:
+        [f"{RESULTS}/figures/{{scope}}/{{dataset}}/{COMPARISON_FIGURE}.{suffix}" for suffix in ("png", "pdf")],
+    params:
+        settings=settings("figure"),
+        prepared=lambda wildcards, input: folder(input.images[0]),
+        latents=lambda wildcards, input: folder(input.latents),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
+        lines=lambda wildcards: [
+            f"--{name}={value}"
+            for line in compared(wildcards)
+            for name, value in zip(("label", "results", "unet", "variant"), line)
+        ],
+    log:
+        f"{LOGS}/{{scope}}-{{dataset}}-{COMPARISON_FIGURE}.log",
+    benchmark:
+        f"{LOGS}/{{scope}}-{{dataset}}-{COMPARISON_FIGURE}.tsv"
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    shell:
+        "decodiff compare-steps --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
+        "--latents {params.latents:q} --autoencoder {params.autoencoder:q} {params.lines:q} --output {output[0]:q} --log {log:q}"
+
+
+rule accuracy_figure:
+    input:
+        f"{RESULTS}/tables/T4.csv",
+    output:
+        [f"{RESULTS}/figures/{ACCURACY_FIGURE}.{suffix}" for suffix in ("png", "pdf")],
+    log:
+        f"{LOGS}/{ACCURACY_FIGURE}.log",
+    benchmark:
+        f"{LOGS}/{ACCURACY_FIGURE}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "decodiff accuracy-figure {input:q} --output {output[0]:q} --log {log:q}"
+
+
 rule training_curve:
     input:
         [f"{MODELS}/{{scope}}/seed-{seed}/log.csv" for seed in CONFIG.seeds],
