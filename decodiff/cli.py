@@ -481,6 +481,8 @@ def report(
     dataset: Annotated[list[str], typer.Option(help="Data set whose test images are shown; may be repeated.")],
     results: Annotated[list[Path], typer.Option(help="Folder of that data set's results; once for each.")],
     prepared: Annotated[list[Path], typer.Option(help="Folder of that data set's prepared images; once for each.")],
+    graph: Annotated[Path, typer.Option(help="What `snakemake --rulegraph` printed.")],
+    logs: Annotated[list[Path], typer.Option(help="Folder with benchmarks of jobs; may be repeated.")],
     output: Annotated[Path, typer.Option(help="The page to write.")],
     log: LogFile = None,
 ) -> None:
@@ -494,7 +496,7 @@ def report(
         Part(name, *folders, settings.image.crop, settings.evaluation.protocol)
         for name, *folders in zip(dataset, results, prepared, strict=True)
     ]
-    write_report(settings.run, config, tables, figures, parts, output)
+    write_report(settings.run, config, tables, figures, parts, graph, logs, output)
 
 
 def run() -> None:

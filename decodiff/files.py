@@ -73,6 +73,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: Path) -> str:
+    """Raises `InputError` when the file is missing or not text."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable text file ({error}); make it again") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -93,7 +101,7 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, An
         writer.writerows(rows)
 
 
-def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
+def csv_rows(path: Path, columns: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
     """Rows that must have at least the given columns, one after the other; all values are strings.
 
     Raises:
@@ -101,7 +109,7 @@ def csv_rows(path: Path, columns: Iterable[str]) -> Iterator[dict[str, str]]:
     """
     try:
         with open(path, newline="", encoding="utf-8") as stream:
-            reader = csv.DictReader(stream)
+            reader = csv.DictReader(stream, delimiter=delimiter)
             missing = [column for column in columns if column not in (reader.fieldnames or [])]
             if missing:
                 raise InputError(f"{path}: no column {', '.join(missing)}; make the file again or add the column")

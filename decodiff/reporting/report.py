@@ -13,17 +13,22 @@ from matplotlib import colormaps
 from PIL import Image
 
 from decodiff.errors import InputError
-from decodiff.files import read_csv, write_text
+from decodiff.files import read_csv, read_text, write_text
 from decodiff.provenance import environment
 from decodiff.reporting.drawing import MAP_COLOURS, outlined
 from decodiff.reporting.names import FIGURES, NETWORK_FIGURES, SWEEP_FIGURES
 from decodiff.reporting.sources import Part
 from decodiff.reporting.tables import CAPTIONS, DEVIATION, DIFFERENCE, EMPTY, FURTHER_COLUMNS, HEADINGS, MEASURED
+from decodiff.reporting.workflow_graph import graph_svg, run_times
 
 log = logging.getLogger(__name__)
 
+# by whether an image is anomalous, and whether it is called so
+OUTCOMES = {(True, True): "found", (True, False): "missed", (False, True): "false alarm", (False, False): "passed"}
 THUMBNAIL_SIDE = 96
-JPEG_QUALITY = 80
+# the best of these at which all strips together stay below the limit, estimated from some of them
+JPEG_QUALITIES = (80, 65, 50, 35, 20)
+STRIP_BYTES, SAMPLED_STRIPS = 18_000_000, 40
 
 
 def _data_uri(content: bytes, kind: str) -> str:
@@ -59,8 +64,8 @@ def _table(path: Path) -> dict:
     }
 
 
-def _strip(part: Part, position: int) -> str:
-    """Input, correction, ground truth and map of one image side by side, as a JPEG in a data URI."""
+def _strip(part: Part, position: int, quality: int) -> bytes:
+    """Input, correction, ground truth and map of one image side by side, as a JPEG."""
     heat = part.maps[position] / part.map_limit
     colours = (colormaps[MAP_COLOURS](heat.clip(0, 1))[..., :3] * 255).astype(np.uint8)
     truth = outlined(part.inputs[position], part.masks[position])
@@ -70,27 +75,55 @@ def _strip(part: Part, position: int) -> str:
     for number, picture in enumerate(pictures):
         strip.paste(picture, (number * (THUMBNAIL_SIDE + 2), 0))
     buffer = io.BytesIO()
-    strip.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return _data_uri(buffer.getvalue(), "jpeg")
+    strip.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
-def _gallery(part: Part) -> list[dict]:
+def _quality(parts: list[Part]) -> int:
+    places = [(part, position) for part in parts for position in range(len(part.rows))]
+    sample = places[:: max(1, len(places) // SAMPLED_STRIPS)]
+    for quality in JPEG_QUALITIES:
+        size = sum(len(_strip(part, position, quality)) for part, position in sample) / max(1, len(sample))
+        if size * len(places) <= STRIP_BYTES:
+            return quality
+    return JPEG_QUALITIES[-1]
+
+
+def _outcome(part: Part, position: int) -> str:
+    """What the threshold makes of an image; empty where there is none."""
+    if part.rows[position].category not in part.thresholds:
+        return ""
+    alarm = part.scores[position] > part.thresholds[part.rows[position].category]
+    return OUTCOMES[bool(part.labels[position]), bool(alarm)]
+
+
+def _gallery(part: Part, quality: int) -> list[dict]:
     """All test images of a part, the highest image score first."""
     return [
         {
-            "strip": _strip(part, position),
+            "strip": _data_uri(_strip(part, position, quality), "jpeg"),
             "name": Path(row.image).name,
             "dataset": part.title,
             "category": row.category,
             "defect": row.defect,
             "score": f"{part.scores[position]:.3f}",
+            "outcome": _outcome(part, position),
         }
         for position in np.argsort(-part.scores, kind="stable").tolist()
         for row in [part.rows[position]]
     ]
 
 
-def write_report(run: str, config: Path, tables: list[Path], figures: list[Path], parts: list[Part], output: Path) -> None:
+def write_report(
+    run: str,
+    config: Path,
+    tables: list[Path],
+    figures: list[Path],
+    parts: list[Part],
+    graph: Path,
+    logs: list[Path],
+    output: Path,
+) -> None:
     """Write the page.
 
     Args:
@@ -99,6 +132,8 @@ def write_report(run: str, config: Path, tables: list[Path], figures: list[Path]
         tables: CSVs of tables.
         figures: PNGs of figures, ``…/figures/<scope>/<data set>/<figure>.png``, without what a figure is not about.
         parts: data sets whose test images the gallery shows.
+        graph: Snakemake's graph of rules, DOT.
+        logs: folders with the benchmarks of the run's jobs.
         output: the page to write.
     """
     try:
@@ -113,7 +148,8 @@ def write_report(run: str, config: Path, tables: list[Path], figures: list[Path]
         ]
     except OSError as error:
         raise InputError(f"{error.filename}: cannot read the figure ({error.strerror}); make it again") from error
-    gallery = [entry for part in parts for entry in _gallery(part)]
+    quality = _quality(parts)
+    gallery = [entry for part in parts for entry in _gallery(part, quality)]
     template = Environment(
         loader=PackageLoader("decodiff.reporting", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     ).get_template("report.html")
@@ -125,6 +161,9 @@ def write_report(run: str, config: Path, tables: list[Path], figures: list[Path]
         gallery=gallery,
         categories=list(dict.fromkeys(entry["category"] for entry in gallery)),
         defects=list(dict.fromkeys(entry["defect"] for entry in gallery)),
+        outcomes=[name for name in OUTCOMES.values() if any(entry["outcome"] == name for entry in gallery)],
+        graph=graph_svg(read_text(graph)),
+        jobs=[job for folder in logs for job in run_times(folder)],
         environment=environment(),
         thumbnail=THUMBNAIL_SIDE,
     )

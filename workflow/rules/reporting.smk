@@ -232,15 +232,35 @@ rule training_curve:
         "decodiff training-curve {input:q} --output {output[0]:q} --log {log:q}"
 
 
+# Printing it takes no lock, so it can be done while the workflow runs.
+rule rule_graph:
+    output:
+        f"{RESULTS}/rulegraph.dot",
+    params:
+        settings=json.dumps(CONFIG.model_dump(mode="json")),
+        snakefile=workflow.main_snakefile,
+    log:
+        f"{LOGS}/rulegraph.log",
+    benchmark:
+        f"{LOGS}/rulegraph.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "snakemake --snakefile {params.snakefile:q} --configfile {CONFIG_FILE:q} --rulegraph > {output:q} 2> {log:q}"
+
+
 rule report:
     input:
+        graph=rules.rule_graph.output,
+        provenance=rules.provenance.output,
         tables=[f"{RESULTS}/tables/{table}.csv" for table in sorted(ALL_TABLES, key=lambda name: int(name[1:]))],
         figures=[f"{figure}.png" for figure in FIGURE_FILES],
         maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in shown_parts()],
         others=[
             SHOWN.format(scope=scope, dataset=dataset) + f"/{name}"
             for scope, dataset in shown_parts()
-            for name in ("images.csv", "scores.csv", "corrections.npy")
+            for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy")
         ],
         images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in shown_parts()],
         masks=[f"data/{dataset}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy" for _, dataset in shown_parts()],
@@ -255,6 +275,8 @@ rule report:
             *(f"--dataset={dataset}" for _, dataset in shown_parts()),
             *(f"--results={folder(path)}" for path in input.maps),
             *(f"--prepared={folder(path)}" for path in input.images),
+            f"--graph={input.graph}",
+            *(f"--logs={path}" for path in ("logs/data", LOGS)),
         ],
     log:
         f"{LOGS}/report.log",
