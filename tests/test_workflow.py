@@ -72,7 +72,7 @@ def test_it_makes_every_table_figure_and_the_report(finished):
         assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex", ".json"}
     for part in ("all/demo", "rings/demo"):
         names = {path.name for path in (results / "figures" / part).iterdir()}
-        assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6") for suffix in ("png", "pdf")}
+        assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6", "F7", "F8") for suffix in ("png", "pdf")}
     page = (results / "report.html").read_text()
     assert page.count("data:image/jpeg") == 180 + 60, "each test image under each model"
     assert not re.search(r"""\b(?:src|href)="(?!data:|#)|url\(|@import""", page), "nothing is loaded from elsewhere"
@@ -165,12 +165,13 @@ def test_own_images_with_and_without_anomalous_ones_or_masks(tmp_path):
     for name, rows in (("mine", 5), ("listed", 2)):
         with open(tmp_path / f"results/toy/all/seed-0/{name}/scores.csv", newline="") as stream:
             assert len(list(csv.DictReader(stream))) == rows
-    detection = {(row["dataset"], row["category"]): row for row in table(tmp_path, "T7")}
-    localisation = {(row["dataset"], row["category"]): row for row in table(tmp_path, "T8")}
+    detection = {(row["dataset"], row["category"]): row for name in ("T7", "T9") for row in table(tmp_path, name)}
+    localisation = {(row["dataset"], row["category"]): row for name in ("T8", "T10") for row in table(tmp_path, name)}
     for key in (("mine", "bolt"), ("listed", "screw")):
         assert float(detection[key]["image_auroc"]) in (0, 0.5, 1), "one anomalous image against one or two"
         assert localisation[key]["pixel_auroc"] == "" and "not every anomalous image has a mask" in localisation[key]["note"]
     assert detection["mine", "nut"]["image_auroc"] == "" and "no anomalous" in detection["mine", "nut"]["note"]
+    assert not (tmp_path / "results/toy/tables/T11.csv").exists(), "there is no third data set"
     assert "bolt" in (tmp_path / "results/toy/report.html").read_text()
 
 
@@ -195,7 +196,7 @@ def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tm
         assert len(list(csv.DictReader(stream))) == 4
     assert list((tmp_path / "logs/toy/tensorboard/all-0").glob("events*"))
     plan = planned(snakemake(tmp_path, "-n", "--configfile", config))
-    assert plan["figure"] == 3, "the figure of masks and deviations is left out"
+    assert plan["figure"] == 5, "the figure of masks and deviations is left out"
 
 
 def test_the_authors_weights_instead_of_a_training(tmp_path):

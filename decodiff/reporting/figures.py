@@ -1,4 +1,4 @@
-"""Figures drawn from images, maps and scores: F3 (qualitative grid) and F6 (distributions and curves)."""
+"""Figures drawn from images, maps and scores: F3, F7, F8 (qualitative grids) and F6 (distributions and curves)."""
 
 from __future__ import annotations
 
@@ -29,10 +29,37 @@ def chosen_examples(part: Part) -> list[tuple[str, int]]:
     return examples
 
 
-def qualitative_grid(part: Part, path: Path) -> None:
-    """F3: a line per chosen image, two blocks of lines side by side."""
+def examples_by_defect(part: Part) -> list[tuple[str, int]]:
+    """Per category and kind of defect the image of median score: (caption, position)."""
+    examples = []
+    for category, positions in part.by_category().items():
+        anomalous = positions[part.labels[positions]]
+        for defect in sorted({part.rows[position].defect for position in anomalous}):
+            own = np.array([position for position in anomalous if part.rows[position].defect == defect])
+            order = own[np.argsort(part.scores[own], kind="stable")]
+            examples.append((f"{category}\n{defect}", int(order[len(order) // 2])))
+    return examples
+
+
+def normal_examples(part: Part) -> list[tuple[str, int]]:
+    """Per category the normal images of highest and of median score: (caption, position)."""
+    examples = []
+    for category, positions in part.by_category().items():
+        normal = positions[~part.labels[positions]]
+        order = normal[np.argsort(part.scores[normal], kind="stable")]
+        if len(order):
+            examples += [
+                (f"{category}\n({name} score)", int(order[at])) for name, at in (("highest", -1), ("median", len(order) // 2))
+            ]
+    return examples
+
+
+GRIDS = {"F3": chosen_examples, "F7": examples_by_defect, "F8": normal_examples}
+
+
+def qualitative_grid(part: Part, examples: list[tuple[str, int]], path: Path) -> None:
+    """F3, F7 and F8: a line per chosen image, two blocks of lines side by side."""
     use_style()
-    examples = chosen_examples(part)
     blocks = 2
     lines = max(1, -(-len(examples) // blocks))
     figure = pyplot.figure(figsize=(7.2, 0.3 + 0.74 * lines))
@@ -57,10 +84,12 @@ def qualitative_grid(part: Part, path: Path) -> None:
 
 def draw(name: str, part: Part, path: Path) -> None:
     """Draw the figure of that name. Raises `InputError` for a name there is not."""
-    drawers = {"F3": qualitative_grid, "F6": curves}
-    if name not in drawers:
+    if name in GRIDS:
+        qualitative_grid(part, GRIDS[name](part), path)
+    elif name == "F6":
+        curves(part, path)
+    else:
         raise InputError(f"no figure {name!r}; choose one of {', '.join(FIGURES)}")
-    drawers[name](part, path)
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

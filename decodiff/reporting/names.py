@@ -4,9 +4,18 @@ from __future__ import annotations
 
 TABLES = {
     "T1": "Multi-class anomaly detection, mean over categories, beside published results.",
-    "T7": "Detection per category (image metrics); F1max is that of an oracle's threshold.",
-    "T8": "Localisation per category (pixel metrics); F1max is that of an oracle's threshold.",
+    "T7": "First data set: detection per category (image metrics); F1max is that of an oracle's threshold.",
+    "T8": "First data set: localisation per category (pixel metrics); F1max is that of an oracle's threshold.",
+    "T9": "Second data set: detection per category (image metrics); F1max is that of an oracle's threshold.",
+    "T10": "Second data set: localisation per category (pixel metrics); F1max is that of an oracle's threshold.",
+    "T11": "Further data sets: all metrics per category; F1max is that of an oracle's threshold.",
 }
+
+
+def run_tables(datasets: int) -> list[str]:
+    """Which of `TABLES` a run over so many data sets has."""
+    return [name for name in TABLES if datasets > {"T9": 1, "T10": 1, "T11": 2}.get(name, 0)]
+
 
 # each compares settings that `sweeps` of the configuration names
 SWEEP_TABLES = {
@@ -26,6 +35,8 @@ FIGURES = {
     "at each timestep, ground truth and anomaly map.",
     "F6": "Image scores, with the threshold that held-out normal images give; for pixels, precision over recall and region "
     "overlap (PRO) over the false-positive rate.",
+    "F7": "Per category and kind of defect, the anomalous image of median score.",
+    "F8": "Per category, the normal images of highest and of median score.",
 }
 
 # of a sweep's table

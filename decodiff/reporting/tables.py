@@ -32,6 +32,14 @@ FURTHER_COLUMNS = (DIFFERENCE, DEVIATION, LOW, HIGH)
 CAPTIONS = TABLES | SWEEP_TABLES
 EMPTY = "–"
 RESULTS = "results"
+# which of the run's data sets, and which metrics
+BY_CATEGORY = {
+    "T7": (slice(0, 1), "image"),
+    "T8": (slice(0, 1), "pixel"),
+    "T9": (slice(1, 2), "image"),
+    "T10": (slice(1, 2), "pixel"),
+    "T11": (slice(2, None), ""),
+}
 NOT_COMPARABLE = "so not to be compared"
 
 
@@ -127,8 +135,11 @@ def _comparison(rows: list[dict[str, str]]) -> Table:
     return Table("T1", ("dataset", "method", "kind"), METRICS, lines, ranked=True)
 
 
-def _by_category(name: str, prefix: str, rows: list[dict[str, str]]) -> Table:
-    """T7 and T8: image or pixel metrics of every category and their mean."""
+def _by_category(name: str, rows: list[dict[str, str]]) -> Table:
+    """T7 to T11: metrics of every category and their mean, of the first, the second or the further data sets."""
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    about, prefix = BY_CATEGORY[name]
+    rows = [row for row in rows if row["dataset"] in datasets[about]]
     metrics = tuple(metric for metric in METRICS if metric.startswith(prefix))
     lines = [
         Line(
@@ -155,7 +166,7 @@ def build_table(name: str, metrics: list[Path]) -> Table:
     rows = mean_over_seeds(metrics)
     if name == "T1":
         return _comparison(rows)
-    return _by_category(name, "image" if name == "T7" else "pixel", rows)
+    return _by_category(name, rows)
 
 
 def _group(line: Line) -> tuple[str, str]:

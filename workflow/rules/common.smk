@@ -11,7 +11,7 @@ from snakemake.utils import Paramspace
 
 from decodiff.config import validate, write_config
 from decodiff.errors import InputError
-from decodiff.reporting.names import ACCURACY_FIGURE, COMPARISON_FIGURE, FIGURES, METHOD_FIGURE, SWEEP_TABLES, TABLES, TRAINING_CURVE
+from decodiff.reporting.names import ACCURACY_FIGURE, COMPARISON_FIGURE, FIGURES, METHOD_FIGURE, SWEEP_TABLES, TABLES, TRAINING_CURVE, run_tables
 from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 
 try:
@@ -47,7 +47,7 @@ SPACE = DataFrame(list(COMBINATIONS), columns=list(LEVELS), dtype=str)
 MODEL_VARIANTS = f"{MODELS}/sweeps/{Paramspace(SPACE[['model']]).wildcard_pattern}"
 CORRECTION_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE[['model', 'correction']]).wildcard_pattern}"
 SCORING_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE).wildcard_pattern}"
-ALL_TABLES = [*TABLES, *SWEEPS]
+ALL_TABLES = [*run_tables(len({part.split("/")[1] for part in PARTS})), *SWEEPS]
 
 if "T2" in SWEEPS:
     FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in PARTS]
