@@ -13,7 +13,7 @@ from decodiff.files import write_csv
 from decodiff.reporting.report import write_report
 from decodiff.reporting.sources import Part
 from decodiff.reporting.workflow_graph import graph_svg
-from decodiff.stages.evaluate import SCORE_COLUMNS, THRESHOLD_COLUMNS
+from decodiff.stages.evaluate import SCORE_COLUMNS
 
 CHROMIUM = "/usr/bin/chromium"
 COUNT, SIDE = 2000, 32
@@ -41,10 +41,11 @@ def page(tmp_path_factory):
     write_rows(folder / "test.csv", rows)
     write_positions(folder / "images.csv", enumerate(rows))
     scores = np.where(labels, 0.6, 0.4) + random.normal(0, 0.1, COUNT)
-    cells = [dict.fromkeys(SCORE_COLUMNS, "") | {"image": row.image, "image_score": score} for row, score in zip(rows, scores)]
+    cells = [
+        dict.fromkeys(SCORE_COLUMNS, "") | {"image": row.image, "image_score": score, "alarm": int(score > 0.5)}
+        for row, score in zip(rows, scores)
+    ]
     write_csv(folder / "scores.csv", SCORE_COLUMNS, cells)
-    thresholds = [{"category": name, "threshold": 0.5} for name in ("bolt", "nut")]
-    write_csv(folder / "thresholds.csv", THRESHOLD_COLUMNS, thresholds)
     tables = folder / "tables"
     for name in ("T1", "T7"):
         lines = [

@@ -89,16 +89,9 @@ def _quality(parts: list[Part]) -> int:
     return JPEG_QUALITIES[-1]
 
 
-def _outcome(part: Part, position: int) -> str:
-    """What the threshold makes of an image; empty where there is none."""
-    if part.rows[position].category not in part.thresholds:
-        return ""
-    alarm = part.scores[position] > part.thresholds[part.rows[position].category]
-    return OUTCOMES[bool(part.labels[position]), bool(alarm)]
-
-
 def _gallery(part: Part, quality: int) -> list[dict]:
-    """All test images of a part, the highest image score first."""
+    """All test images of a part, the highest image score first; the outcome is empty where there is no threshold."""
+    alarms = part.alarms
     return [
         {
             "strip": _data_uri(_strip(part, position, quality), "jpeg"),
@@ -107,7 +100,7 @@ def _gallery(part: Part, quality: int) -> list[dict]:
             "category": row.category,
             "defect": row.defect,
             "score": f"{part.scores[position]:.3f}",
-            "outcome": _outcome(part, position),
+            "outcome": OUTCOMES.get((bool(part.labels[position]), alarms[position]), ""),
         }
         for position in np.argsort(-part.scores, kind="stable").tolist()
         for row in [part.rows[position]]

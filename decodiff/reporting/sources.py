@@ -75,11 +75,20 @@ class Part:
         return cropped(masks, self.crop)[self._images[1]].astype(bool)
 
     @cached_property
+    def _scored(self) -> list[dict[str, str]]:
+        """What was written of each image."""
+        by_image = {row["image"]: row for row in read_csv(self.results / "scores.csv", SCORE_COLUMNS)}
+        return [by_image[row.image] for row in self.rows]
+
+    @cached_property
     def scores(self) -> np.ndarray:
         """Image scores, float ``[N]``."""
-        rows = read_csv(self.results / "scores.csv", SCORE_COLUMNS)
-        scores = {row["image"]: float(row["image_score"]) for row in rows}
-        return np.array([scores[row.image] for row in self.rows])
+        return np.array([float(row["image_score"]) for row in self._scored])
+
+    @property
+    def alarms(self) -> list[bool | None]:
+        """Whether each image is called anomalous; None where there is no threshold."""
+        return [row["alarm"] == "1" if row["alarm"] else None for row in self._scored]
 
     @cached_property
     def thresholds(self) -> dict[str, float]:

@@ -260,7 +260,7 @@ rule report:
         others=[
             SHOWN.format(scope=scope, dataset=dataset) + f"/{name}"
             for scope, dataset in shown_parts()
-            for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy")
+            for name in ("images.csv", "scores.csv", "corrections.npy")
         ],
         images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in shown_parts()],
         masks=[f"data/{dataset}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy" for _, dataset in shown_parts()],
