@@ -30,7 +30,7 @@ from decodiff.models.unet import build_unet
 from decodiff.settings import Augmentation, Diffusion, Image, Masking, TrainedAutoencoder, TrainedModel, Training
 from decodiff.stages import autoencoder as autoencoder_stage
 from decodiff.stages.autoencoder import train_autoencoder
-from decodiff.stages.encode import encode
+from decodiff.stages.encode import encode, encode_test
 from decodiff.stages.train import train
 from decodiff.training import loop as loop_module
 from decodiff.training.data import EncodedImages, StoredMoments, TrainingData, TrainingSet
@@ -450,6 +450,7 @@ def test_an_early_look_shows_corrections(encoded, tmp_path):
     item, _ = encoded
     image, board = Image(resize=20, crop=16), tmp_path / "board"
     coder = {"autoencoder": tmp_path / "autoencoder", "tensorboard": board}
+    encode_test(item.prepared, tmp_path / "autoencoder", image, item.latents)
     for name, every in (("without", 0), ("with", 2)):
         settings = training(epochs=4, look_every=every)
         train([item], DIFFUSION, MASKING, settings, MODEL, image, 0, tmp_path / name, **coder)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from decodiff.data.images import read_mask
@@ -187,6 +186,8 @@ def _read_own_mask(path: Path) -> np.ndarray:
 
 def _saved_batch(path: Path, dataset: str) -> tuple[list[Key], list[str], np.ndarray]:
     """Keys, image files and maps ``[N,H,W]`` of a batch saved by ``torch.save``. Nothing of the file is executed."""
+    import torch  # here, so that other maps need not wait for it
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or malicious file makes of the reader

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,13 @@ def cropped(images: np.ndarray, crop: int, view: View = View(0, 0, False)) -> np
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     """uint8 ``[N,H,W,3]`` to float32 ``[N,3,H,W]`` in [-1, 1]."""
+    import torch  # here, so that figures and metrics need not wait for it
+
     return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
     """float ``[N,3,H,W]`` in [-1, 1] to uint8 ``[N,H,W,3]``, clipped."""
+    import torch
+
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
