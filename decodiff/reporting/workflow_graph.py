@@ -11,6 +11,7 @@ from decodiff.files import csv_rows
 
 _NODE = re.compile(r'^\s*(\d+)\[label = "([^"]+)"', re.MULTILINE)
 _EDGE = re.compile(r"^\s*(\d+) -> (\d+)", re.MULTILINE)
+UNDRAWN = ("all", "rule_graph")
 BOX, GAP = (118, 24), (14, 34)
 
 
@@ -41,9 +42,10 @@ def _reduced(before: dict[str, set[str]]) -> dict[str, set[str]]:
 def graph_svg(dot: str) -> Markup:
     """Snakemake's graph of rules (``snakemake --rulegraph``) as SVG, what is needed above what needs it.
 
-    ``all`` is left out. Rules of a layer stand below the middle of what they need, so that few lines cross.
+    ``all`` and the rule that prints the graph are left out. Rules of a layer stand below the middle of what they need, so that
+    few lines cross.
     """
-    names = {number: name for number, name in _NODE.findall(dot) if name != "all"}
+    names = {number: name for number, name in _NODE.findall(dot) if name not in UNDRAWN}
     before: dict[str, set[str]] = {name: set() for name in names.values()}
     for first, second in _EDGE.findall(dot):
         if first in names and second in names:
