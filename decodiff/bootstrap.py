@@ -18,6 +18,7 @@ from decodiff.metrics import (
     PROTOCOLS,
     Batches,
     Curve,
+    count_labels,
     reference_area,
     reference_thresholds,
     region_shares,
@@ -50,11 +51,8 @@ class Counts:
 
 def _edges(batches: Batches) -> np.ndarray:
     """Scores that cut the anomalous pixels, and likewise the normal ones, into bins of about equal numbers, ascending."""
-    pixels = [0, 0]
-    for _, masks in batches:
-        found = int(np.count_nonzero(masks))
-        pixels = [pixels[0] + masks.size - found, pixels[1] + found]
-    every = [max(1, -(-count // SAMPLED_PIXELS)) for count in pixels]
+    positives, negatives = count_labels(batches)
+    every = [max(1, -(-count // SAMPLED_PIXELS)) for count in (negatives, positives)]
     samples: tuple[list, list] = ([], [])
     for maps, masks in batches:
         masks = masks.astype(bool, copy=False)

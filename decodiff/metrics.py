@@ -90,10 +90,15 @@ def average_precision(curve: Curve) -> np.ndarray:
     return (curve.steps * precision).sum(axis=-1) / curve.positives
 
 
+def f1(curve: Curve) -> np.ndarray:
+    """F1 at every threshold ``[…,K]``."""
+    positives = np.asarray(curve.positives)[..., None]
+    return 2 * curve.true_positives / (curve.true_positives + curve.false_positives + positives)
+
+
 def f1max(curve: Curve) -> np.ndarray:
     """Largest F1 over all thresholds; chosen with the labels at hand, so an oracle and not a threshold for use."""
-    positives = np.asarray(curve.positives)[..., None]
-    return (2 * curve.true_positives / (curve.true_positives + curve.false_positives + positives)).max(axis=-1, initial=0.0)
+    return f1(curve).max(axis=-1, initial=0.0)
 
 
 def ioumax(curve: Curve) -> np.ndarray:
@@ -214,6 +219,12 @@ def _positive_steps(batches: Batches, low: float, high: float) -> tuple[np.ndarr
     return *_distinct(*columns), total
 
 
+def _passed(normal: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many of the ascending ``normal`` scores are strictly above, and at or above, each threshold: int ``[K]`` each."""
+    above, at = (len(normal) - np.searchsorted(normal, thresholds, side=side) for side in ("right", "left"))
+    return above, at
+
+
 def _negatives(batches: Batches, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Normal pixels strictly above, and at or above, each of the ascending thresholds: float64 ``[K]`` each."""
     above, at = np.zeros(len(thresholds)), np.zeros(len(thresholds))
@@ -221,13 +232,23 @@ def _negatives(batches: Batches, thresholds: np.ndarray) -> tuple[np.ndarray, np
         normal = maps[~masks.astype(bool, copy=False)]
         normal.sort()
         if len(thresholds) <= len(normal):
-            at += len(normal) - np.searchsorted(normal, thresholds, side="left")
-            above += len(normal) - np.searchsorted(normal, thresholds, side="right")
+            more_above, more_at = _passed(normal, thresholds)
+            above += more_above
+            at += more_at
         else:  # the longer one is gone through in order, not looked up in
             for counted, side in ((at, "right"), (above, "left")):
                 passed = np.bincount(np.searchsorted(thresholds, normal, side=side), minlength=len(thresholds) + 1)
                 counted += np.cumsum(passed[::-1])[-2::-1]
     return above, at
+
+
+def count_labels(batches: Batches) -> tuple[int, int]:
+    """The number of anomalous and of normal pixels."""
+    positives = negatives = 0
+    for _, masks in batches:
+        found = int(np.count_nonzero(masks))
+        positives, negatives = positives + found, negatives + masks.size - found
+    return positives, negatives
 
 
 def _cuts(batches: Batches, positives: int, at_once: int) -> list[float]:
@@ -246,10 +267,7 @@ def pixel_curves(batches: Batches, at_once: int = PIXELS_AT_ONCE) -> Iterator[Cu
     All pieces know the totals; a piece's counts include those of the pieces before it. Memory is a few batches and up to 150
     bytes for each of ``at_once`` anomalous pixels; the maps are gone through twice for each piece.
     """
-    positives = negatives = 0
-    for _, masks in batches:
-        found = int(np.count_nonzero(masks))
-        positives, negatives = positives + found, negatives + masks.size - found
+    positives, negatives = count_labels(batches)
     cuts = _cuts(batches, positives, at_once)
     before = 0.0
     for low, high in reversed(list(zip(cuts[:-1], cuts[1:]))):
@@ -265,8 +283,7 @@ def image_curve(scores: np.ndarray, label: np.ndarray) -> Curve:
     """The curve of image scores, float ``[N]``, with ``label`` bool ``[N]``, True for anomalous images."""
     thresholds, counts = np.unique(scores[label], return_counts=True)
     normal = np.sort(scores[~label])
-    at = len(normal) - np.searchsorted(normal, thresholds, side="left")
-    above = len(normal) - np.searchsorted(normal, thresholds, side="right")
+    above, at = _passed(normal, thresholds)
     steps = counts[::-1].astype(np.float64)
     totals = (int(label.sum()), len(normal), 0)
     return Curve(thresholds[::-1], steps, np.cumsum(steps), above[::-1], at[::-1], None, *totals)

@@ -10,13 +10,14 @@ import numpy as np
 from PIL import Image
 
 from decodiff.data.images import read_mask
+from decodiff.data.layouts import NORMAL_FOLDERS
 from decodiff.data.manifest import Row, read_positions, read_rows
 from decodiff.data.views import cropped
 from decodiff.errors import InputError
 from decodiff.files import read_array
 from decodiff.metrics import BATCH_PIXELS, image_scores
 
-NORMAL_DEFECTS = ("good", "ok", "normal")
+NORMAL_DEFECTS = (*NORMAL_FOLDERS, "normal")
 # folders that stand between a category and its defects, and say nothing about them
 SPLIT_FOLDERS = ("test", "ground_truth")
 MASK_SUFFIX = "_mask"
@@ -77,9 +78,8 @@ class Maps:
     def scores(self, positions: np.ndarray, top_pixels: int) -> np.ndarray:
         """`decodiff.metrics.image_scores`. Raises `InputError` where that refuses a map or mask."""
         scores = np.empty(len(positions))
-        part = Part(self, positions)
         start = 0
-        for maps, masks in part:
+        for maps, masks in self.batches(positions):
             try:
                 scores[start : start + len(maps)] = image_scores([(maps, masks)], top_pixels)
             except ValueError as error:
@@ -141,8 +141,8 @@ def own_maps(results: Path, prepared: Path, crop: int, protocol: str) -> Maps:
 def _key_of(path: Path, dataset: str) -> Key:
     """Category, defect and name of an image from the path of its map or mask; what the path does not say is the data set's."""
     folders = [part for part in path.parts[:-1] if part not in SPLIT_FOLDERS]
-    category, defect = ([dataset, "", *folders] if len(folders) < 2 else folders)[-2:] if folders else (dataset, "")
-    return category or dataset, defect, path.stem.removesuffix(MASK_SUFFIX)
+    category, defect = [dataset, *folders][-2:] if folders else (dataset, "")
+    return category, defect, path.stem.removesuffix(MASK_SUFFIX)
 
 
 def _files(folder: Path, dataset: str) -> dict[Key, Path]:

@@ -45,10 +45,10 @@ class Autoencoder:
         """Mean and standard deviation of the scaled posterior, float32 ``[B,C,h,w]``, of images ``[B,3,H,W]`` in [-1, 1]."""
         encoded = self.module.encode(images.to(self.device))
         if isinstance(self.module, AutoencoderTiny):
-            mean = encoded.latents.float() * self.scaling_factor
+            mean = encoded.latents * self.scaling_factor
             return mean, torch.full_like(mean, self.posterior_std)
         posterior = encoded.latent_dist
-        return posterior.mean.float() * self.scaling_factor, posterior.std.float() * self.scaling_factor
+        return posterior.mean * self.scaling_factor, posterior.std * self.scaling_factor
 
     @torch.no_grad()
     def decode(self, latent: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,8 @@ from decodiff.data.views import to_uint8
 from decodiff.files import read_array, read_json
 from decodiff.models.autoencoder import Autoencoder, load_autoencoder
 from decodiff.models.unet import DeviationUNet, load_unet
-from decodiff.reporting.drawing import MAP_COLOURS, outlined, save, show, use_style
-from decodiff.reporting.figures import chosen_examples
+from decodiff.reporting.drawing import MAP_COLOURS, ground_truth, save, show, use_style
+from decodiff.reporting.figures import median_examples
 from decodiff.reporting.sources import Part
 from decodiff.settings import Correction, Diffusion
 from decodiff.stages.correct import correction_scheduler, noised
@@ -92,15 +92,14 @@ def step_by_step(course: Course, path: Path) -> None:
     """F4: per category the anomalous image of median score, the estimate after each step, ground truth and map."""
     use_style()
     part = course.part
-    chosen = [position for caption, position in chosen_examples(part) if "median" in caption]
-    lines = [(position, thinned(course.estimates(position), STEPS)) for position in thinned(chosen, EXAMPLES)]
+    chosen = thinned(median_examples(part), EXAMPLES)
+    lines = [(position, thinned(course.estimates(position), STEPS)) for position in chosen]
     columns = max((len(estimates) for _, estimates in lines), default=1) + 3
     figure, grid = pyplot.subplots(
         max(1, len(lines)), columns, figsize=(7.2, 0.35 + 0.95 * max(1, len(lines))), squeeze=False, layout="constrained"
     )
     for number, (axes, (position, estimates)) in enumerate(zip(grid, lines)):
-        mask = part.masks[position]
-        truth = outlined(part.inputs[position], mask) if mask.any() else np.full_like(part.inputs[position], 230)
+        truth = ground_truth(part.inputs[position], part.masks[position])
         panels = [("test image", part.inputs[position])]
         panels += [(f"$t={timestep}$", image) for timestep, image in estimates]
         for axis, (title, image) in zip(axes, [*panels, ("ground truth", truth)]):
@@ -124,8 +123,7 @@ def side_by_side(courses: dict[str, Course], path: Path) -> None:
     """
     use_style()
     first = next(iter(courses.values()))
-    examples = chosen_examples(first.part)
-    image = first.part.rows[examples[0][1] if examples else 0].image
+    image = first.part.rows[next(iter(median_examples(first.part)), 0)].image
     lines = []
     for label, course in courses.items():
         position = next(index for index, row in enumerate(course.part.rows) if row.image == image)

@@ -44,6 +44,11 @@ def show(axes, image: np.ndarray, title: str | None = None, **options) -> None:
         axes.set_title(title)
 
 
+def ground_truth(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`outlined`; an even grey where there is no anomalous pixel to show."""
+    return outlined(image, mask) if mask.any() else np.full_like(image, 230)
+
+
 def outlined(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The image with the mask's area brightened towards red, uint8 ``[H,W,3]``."""
     tinted = 0.45 * image + 0.55 * np.array([255, 40, 40])

@@ -9,12 +9,23 @@ from matplotlib import pyplot
 
 from decodiff.errors import InputError
 from decodiff.metrics import MAX_FPR, InBatches, pixel_curves
-from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, outlined, save, show, use_style
+from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, ground_truth, save, show, use_style
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.sources import Part
 
 CURVE_POINTS = 2000
 PANELS = ("input", "correction", "ground truth", "anomaly map")
+
+
+def by_score(part: Part, positions: np.ndarray) -> np.ndarray:
+    """The positions, those of the lowest image scores first."""
+    return positions[np.argsort(part.scores[positions], kind="stable")]
+
+
+def median_examples(part: Part) -> list[int]:
+    """Of each category that has anomalous images, the position of the one of median score."""
+    anomalous = [positions[part.labels[positions]] for positions in part.by_category().values()]
+    return [int(by_score(part, positions)[len(positions) // 2]) for positions in anomalous if len(positions)]
 
 
 def chosen_examples(part: Part) -> list[tuple[str, int]]:
@@ -23,7 +34,7 @@ def chosen_examples(part: Part) -> list[tuple[str, int]]:
     for category, positions in part.by_category().items():
         anomalous = positions[part.labels[positions]]
         if len(anomalous):
-            order = anomalous[np.argsort(part.scores[anomalous], kind="stable")]
+            order = by_score(part, anomalous)
             for caption, position in (("median", order[len(order) // 2]), ("lowest", order[0])):
                 examples.append((f"{category}\n{part.rows[position].defect}\n({caption} score)", int(position)))
     return examples
@@ -35,8 +46,7 @@ def examples_by_defect(part: Part) -> list[tuple[str, int]]:
     for category, positions in part.by_category().items():
         anomalous = positions[part.labels[positions]]
         for defect in sorted({part.rows[position].defect for position in anomalous}):
-            own = np.array([position for position in anomalous if part.rows[position].defect == defect])
-            order = own[np.argsort(part.scores[own], kind="stable")]
+            order = by_score(part, np.array([at for at in anomalous if part.rows[at].defect == defect]))
             examples.append((f"{category}\n{defect}", int(order[len(order) // 2])))
     return examples
 
@@ -45,8 +55,7 @@ def normal_examples(part: Part) -> list[tuple[str, int]]:
     """Per category the normal images of highest and of median score: (caption, position)."""
     examples = []
     for category, positions in part.by_category().items():
-        normal = positions[~part.labels[positions]]
-        order = normal[np.argsort(part.scores[normal], kind="stable")]
+        order = by_score(part, positions[~part.labels[positions]])
         if len(order):
             examples += [
                 (f"{category}\n({name} score)", int(order[at])) for name, at in (("highest", -1), ("median", len(order) // 2))
@@ -68,8 +77,7 @@ def qualitative_grid(part: Part, examples: list[tuple[str, int]], path: Path) ->
     grid = figure.add_gridspec(lines, blocks * 5, width_ratios=([0.85] + [1] * 4) * blocks)
     for index, (caption, position) in enumerate(examples):
         line, block = index % lines, index // lines
-        mask = part.masks[position]
-        truth = outlined(part.inputs[position], mask) if mask.any() else np.full_like(part.inputs[position], 230)
+        truth = ground_truth(part.inputs[position], part.masks[position])
         images = (part.inputs[position], part.corrections[position], truth, part.maps[position])
         for column, (name, image) in enumerate(zip(PANELS, images)):
             axes = figure.add_subplot(grid[line, block * 5 + 1 + column])

@@ -15,7 +15,7 @@ from decodiff.files import read_array
 from decodiff.masking import sample_mask, sample_noise
 from decodiff.reporting.course import Course, thinned
 from decodiff.reporting.drawing import MAP_COLOURS, save, show, use_style
-from decodiff.reporting.figures import chosen_examples
+from decodiff.reporting.figures import median_examples
 from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import torch_generator
 from decodiff.settings import Diffusion, Masking
@@ -76,8 +76,7 @@ def method(course: Course, masking: Masking, seed: int, path: Path) -> None:
     """
     use_style()
     part = course.part
-    examples = chosen_examples(part)
-    position = examples[0][1] if examples else 0
+    position = next(iter(median_examples(part)), 0)
     train_rows = read_rows(part.prepared / "train.csv")
     first = next(index for index, other in enumerate(train_rows) if other.category == part.rows[position].category)
     images = read_array(part.prepared / "train_images.npy", (len(train_rows), None, None, 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,10 @@ class Result:
     manifest: Path
 
 
-def _record(result: Result, autoencoder: Path) -> dict[str, Any]:
+def _record(result: Result, autoencoder: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
     correction, training = read_json(result.inference), read_json(result.network / "training.json")
     weights = result.network / WEIGHTS_FILE
-    found = sha256(weights)
+    found = digest(weights)
     if correction["network_sha256"] != found:
         raise InputError(f"{weights}: not the network that {result.inference} speaks of; correct the images again")
     row = read_csv(result.folder / "metrics.csv", ("dataset", "scope", "seed", "protocol"))[0]
@@ -44,10 +46,10 @@ def _record(result: Result, autoencoder: Path) -> dict[str, Any]:
         "metrics_sha256": sha256(result.folder / "metrics.csv"),
         "network": {"path": str(weights), "sha256": found, "seed": training["seed"], "made_with": training["environment"]},
         "correction": {"device": correction["device"], "made_with": correction["environment"]},
-        "autoencoder": {"path": str(autoencoder), "sha256": sha256(autoencoder / WEIGHTS_FILE)},
+        "autoencoder": {"path": str(autoencoder), "sha256": digest(autoencoder / WEIGHTS_FILE)},
         "manifest": {
             "path": str(result.manifest),
-            "sha256": sha256(result.manifest),
+            "sha256": digest(result.manifest),
             "content_sha256": origin["content_sha256"],
         },
     }
@@ -70,10 +72,12 @@ def write_provenance(config: Path, autoencoder: Path, results: list[Result], tab
     Raises:
         InputError: a file is missing or damaged, or a network is not the one that its correction used.
     """
+    # variants share networks and data sets
+    digest = functools.cache(sha256)
     record = {
         "config": {"path": str(config), "sha256": sha256(config)},
         "tables_made_with": environment(),
-        "results": {str(result.folder): _record(result, autoencoder) for result in results},
+        "results": {str(result.folder): _record(result, autoencoder, digest) for result in results},
         "tables": {path.stem: read_json(path.with_suffix(".json")) for path in tables},
     }
     write_json(output, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from decodiff.data.registry import display_name
 from decodiff.errors import InputError
@@ -31,19 +32,17 @@ class Source:
     inference: Path
 
 
-def _intervals(path: Path) -> dict[tuple[str, str], dict[str, tuple[float, float]]]:
-    """Intervals of the mean over categories by (data set, scope), of every metric that has one."""
-    found: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
-    for row in read_csv(path, INTERVAL_COLUMNS):
-        if row["category"] == MEAN and row["metric"] in METRICS and row["low"]:
-            ends = float(row["low"]), float(row["high"])
-            found.setdefault((row["dataset"], row["scope"]), {})[row["metric"]] = ends
-    return found
+def _intervals(path: Path) -> dict[str, tuple[float, float]]:
+    """Intervals of the mean over categories, of every metric that has one."""
+    return {
+        row["metric"]: (float(row["low"]), float(row["high"]))
+        for row in read_csv(path, INTERVAL_COLUMNS)
+        if row["category"] == MEAN and row["metric"] in METRICS and row["low"]
+    }
 
 
-def _size(sources: list[Source]) -> dict[str, str]:
-    """What the network of a line costs; speed and memory of the first seed."""
-    record = read_json(sources[0].inference)
+def _size(record: dict[str, Any]) -> dict[str, str]:
+    """What the network of a line costs, of ``inference.json``."""
     return {
         "parameters, M": f"{record['parameters'] / 1e6:.2f}",
         "GFLOP per image": f"{record['operations_per_image'] / 1e9:.2f}",
@@ -52,17 +51,17 @@ def _size(sources: list[Source]) -> dict[str, str]:
     }
 
 
-def _line(name: str, label: str, row: dict[str, str], sources: list[Source]) -> Line:
-    dataset, scope = row["dataset"], row["scope"]
-    keys = {"dataset": display_name(dataset), "scope": scope, "setting": label}
+def _line(name: str, row: dict[str, str], first: Source) -> Line:
+    """The line of averaged results; speed, memory and intervals are those of the ``first`` seed."""
+    keys = {"dataset": display_name(row["dataset"]), "scope": row["scope"], "setting": first.label}
     intervals: dict[str, tuple[float, float]] = {}
+    record = read_json(first.inference)
     if name == SIZE_TABLE:
-        keys |= _size(sources)
+        keys |= _size(record)
     elif name == STEPS_TABLE:
-        record = read_json(sources[0].inference)
         keys |= {"S": str(record["steps"]), "images/s": f"{record['images_per_second']:.1f}"}
     if row["seed"] == "1" and name != SIZE_TABLE:
-        intervals = _intervals(sources[0].results / "intervals.csv").get((dataset, scope), {})
+        intervals = _intervals(first.results / "intervals.csv")
     note = "; ".join(filter(None, (f"protocol {row['protocol']}", row["note"])))
     deviations = metric_values(row, METRICS, DEVIATION)
     return Line(keys, metric_values(row, METRICS), {}, note, deviations, intervals, tuple(row[RESULTS].splitlines()))
@@ -83,15 +82,10 @@ def write_sweep_table(name: str, sources: list[Source], output: Path) -> None:
         same = [source for source in sources if source.label == label]
         for row in mean_over_seeds([source.results / "metrics.csv" for source in same]):
             if row["category"] == MEAN:
-                place = (row["dataset"], row["scope"])
-                of_line = [source for source in same if _is_of(source, place)]
-                lines.append((place, _line(name, label, row, of_line)))
+                folder = row[RESULTS].splitlines()[0]
+                first = next(source for source in same if str(source.results) == folder)
+                lines.append(((row["dataset"], row["scope"]), _line(name, row, first)))
     places = list(dict.fromkeys(place for place, _ in lines))
     ordered = [line for place in places for other, line in lines if other == place]
     keys = tuple(ordered[0].keys) if ordered else ("dataset", "scope", "setting")
     save_table(Table(name, keys, METRICS, ordered, ranked=True), output)
-
-
-def _is_of(source: Source, place: tuple[str, str]) -> bool:
-    """Whether results are of that data set and scope."""
-    return place in {(row["dataset"], row["scope"]) for row in read_csv(source.results / "metrics.csv", ("dataset", "scope"))}

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from decodiff.bootstrap import CONFIDENCE, interval, resampled
 from decodiff.data.maps import MappedImage, Maps
 from decodiff.files import replacing, write_csv
-from decodiff.metrics import ALL_METRICS, MAX_FPR, PROTOCOLS, evaluate, image_curve
+from decodiff.metrics import ALL_METRICS, MAX_FPR, PROTOCOLS, evaluate, f1, image_curve
 from decodiff.seeds import numpy_generator
 from decodiff.settings import Evaluation
 from decodiff.threshold import choose_threshold
@@ -119,8 +119,8 @@ def _threshold_row(tested: Category, held_out: Category, rate: float) -> tuple[d
     labels, scores = tested.labels, tested.scores
     if labels.any() and not labels.all():
         curve = image_curve(scores, labels)
-        f1 = 2 * curve.true_positives / (curve.true_positives + curve.false_positives + curve.positives)
-        row |= {"oracle_threshold": _cell(float(curve.thresholds[f1.argmax()])), "oracle_f1max": _cell(float(f1.max()))}
+        best = f1(curve)
+        row |= {"oracle_threshold": _cell(float(curve.thresholds[best.argmax()])), "oracle_f1max": _cell(float(best.max()))}
     if math.isnan(threshold):
         row["note"] = "no held-out normal image, so no threshold; set data.<name>.hold_out"
         return row, threshold
