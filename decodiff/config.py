@@ -77,6 +77,7 @@ class Config(Section):
         data: the data sets by name.
         scopes: which data sets or single categories share one model: a list of ``dataset`` or ``dataset/category``.
         sweeps: tables that compare settings: ``{table: {label: {dotted key: value}}}``.
+        sweep_scopes: the scopes they are made for; null stands for all.
     """
 
     run: Name
@@ -98,6 +99,7 @@ class Config(Section):
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
     sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6"], dict[str, dict[str, Any]]] = {}
+    sweep_scopes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
@@ -174,7 +176,9 @@ class Config(Section):
     def _sweep_problems(self) -> list[str]:
         if self.sweeps and self.model.source != "train":
             return ["sweeps: need networks that are trained here; leave them out with model.source reference"]
-        problems = []
+        problems = [
+            f"sweep_scopes: {scope!r} is not under scopes" for scope in self.sweep_scopes or () if scope not in self.scopes
+        ]
         for variant in itertools.chain(*sweep_variants(self.sweeps).values()):
             try:
                 self.varied(variant.changes)
@@ -191,7 +195,7 @@ class Config(Section):
         Raises:
             InputError: a key that cannot be varied, or a configuration that is not valid.
         """
-        settings = self.model_dump(mode="json", exclude={"sweeps"})
+        settings = self.model_dump(mode="json", exclude={"sweeps", "sweep_scopes"})
         for key, value in changes.items():
             section, _, name = key.partition(".")
             if section not in VARIED_SECTIONS or not name:

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from decodiff.data.demo import CATEGORIES, DEFECTS, folders, render
+from decodiff.data.demo import CATEGORIES, DATA_SETS, DEFECTS, folders, render
 from decodiff.stages.fetch import write_demo
 
 
@@ -32,7 +32,8 @@ def test_another_seed_draws_other_images():
     assert not np.array_equal(render("ring", "test", "blob", 0, seed=0).image, render("ring", "test", "blob", 0, seed=1).image)
 
 
-def test_written_twice_it_is_the_same_to_the_byte_and_in_mvtecs_layout(tmp_path):
+@pytest.mark.parametrize("name", ["demo", "demo_parts"])
+def test_written_twice_it_is_the_same_to_the_byte_and_in_mvtecs_layout(tmp_path, name):
     def digest(root):
         files = sorted(path for path in root.rglob("*") if path.is_file())
         content = hashlib.sha256()
@@ -40,14 +41,14 @@ def test_written_twice_it_is_the_same_to_the_byte_and_in_mvtecs_layout(tmp_path)
             content.update(str(path.relative_to(root)).encode() + path.read_bytes())
         return len(files), content.hexdigest()
 
-    write_demo(tmp_path / "one")
-    write_demo(tmp_path / "two")
+    write_demo(name, tmp_path / "one")
+    write_demo(name, tmp_path / "two")
     count, first = digest(tmp_path / "one")
     assert (count, first) == digest(tmp_path / "two")
-    images = sum(number for *_, number in folders())
-    masks = sum(number for _, _, defect, number in folders() if defect != "good")
+    images = sum(number for *_, number in folders(name))
+    masks = sum(number for _, _, defect, number in folders(name) if defect != "good")
     assert count == images + masks
-    for category in CATEGORIES:
+    for category in DATA_SETS[name].categories:
         assert (tmp_path / "one" / category / "train" / "good" / "000.png").is_file()
         for defect in DEFECTS:
             assert (tmp_path / "one" / category / "test" / defect / "000.png").is_file()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from decodiff.data.demo import CATEGORIES, DEFECTS, render
+from decodiff.data.demo import DATA_SETS, DEFECTS, render
 from decodiff.data.views import to_tensor, to_uint8
 from decodiff.models.autoencoder import load_autoencoder
 
@@ -28,7 +28,12 @@ def test_detection_and_localisation_reach_their_goal_and_some_defects_stay_hard(
 def test_defects_survive_the_autoencoder():
     """On defect pixels |D(E(x)) − x| is at most a third of |x − twin| in the median."""
     autoencoder = load_autoencoder(ROOT / "models/demo/autoencoder")
-    samples = [render(category, "test", defect, index) for category in CATEGORIES for defect in DEFECTS for index in range(10)]
+    samples = [
+        render(category, "test", defect, index)
+        for category in DATA_SETS["demo"].categories
+        for defect in DEFECTS
+        for index in range(10)
+    ]
     images = np.stack([sample.image for sample in samples])
     with torch.no_grad():
         again = to_uint8(autoencoder.decode(autoencoder.encode(to_tensor(images))[0]))

@@ -61,7 +61,7 @@ def _correction_panels(course: Course, position: int) -> list[tuple[str, np.ndar
     panels += [(f"$D(\\hat{{z}}_0)$\nat $t={t}$", image) for t, image in thinned(course.estimates(position), 3)]
     panels.append(("anomaly map", part.maps[position]))
     row = part.rows[position]
-    if part.dataset == "demo":
+    if part.dataset in demo.DATA_SETS:
         twin = demo.render(row.category, "test", row.defect, int(Path(row.image).stem)).twin
         panels.append(("defect-free twin\n(never seen)", twin))
     else:

@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 RECORD = "origin.json"
 
 
-def write_demo(folder: Path) -> None:
-    """Generate the embedded data set in MVTec's layout; the folder appears once it is complete."""
+def write_demo(name: str, folder: Path) -> None:
+    """Generate an embedded data set in MVTec's layout; the folder appears once it is complete."""
     with replacing(folder) as temporary:
-        for category, split, defect, count in tqdm(demo.folders(), desc="generate", unit="folder"):
+        for category, split, defect, count in tqdm(demo.folders(name), desc="generate", unit="folder"):
             images = temporary / category / split / defect
             images.mkdir(parents=True)
             masks = temporary / category / "ground_truth" / defect
@@ -58,13 +58,13 @@ def _given(name: str, dataset: DataSet, source: Path, folder: Path) -> Path:
     return folder / "images"
 
 
-def _obtain(name: str, dataset: DataSet, source: str | None, folder: Path) -> Path:
+def _obtain(name: str, kind: str, dataset: DataSet, source: str | None, folder: Path) -> Path:
     """The folder that holds the data set's images, made or found."""
     images = folder / "images"
     if source is not None:
         return _given(name, dataset, Path(source), folder)
     if dataset.origin == "generated":
-        write_demo(images)
+        write_demo(kind, images)
         return images
     if dataset.origin == "downloaded":
         if not is_unpacked(images, dataset.sha256):
@@ -147,7 +147,7 @@ def fetch(
     record = folder / RECORD
     if not record.is_file() and dataset.origin != "own":
         log.info("%s: licence %s; cite %s", dataset.title, dataset.licence, dataset.citation)
-    root = find_root(dataset.layout, _obtain(name, dataset, source, folder))
+    root = find_root(dataset.layout, _obtain(name, kind, dataset, source, folder))
     entries = read_layout(dataset.layout, root, dataset.categories)
     held_out = dataset.held_out if split == "released" else hold_out
     if held_out:

@@ -35,6 +35,9 @@ if CONFIG.diffusion.objective != "deviation":
 # the data sets under each scope's model, as <scope>/<data set>
 PARTS = [f"{scope}/{dataset}" for scope in CONFIG.scopes for dataset in CONFIG.members(scope)]
 
+# those that the sweeps vary
+SWEPT = [part for part in PARTS if part.split("/")[0] in (CONFIG.sweep_scopes or CONFIG.scopes)]
+
 # figures of data sets under models, and of the models that were trained here
 FIGURE_FILES = [f"{RESULTS}/figures/{part}/{figure}" for part in PARTS for figure in FIGURES]
 if CONFIG.model.source == "train":
@@ -50,7 +53,7 @@ SCORING_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE).wildcard_pattern}"
 ALL_TABLES = [*run_tables(len({part.split("/")[1] for part in PARTS})), *SWEEPS]
 
 if "T2" in SWEEPS:
-    FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in PARTS]
+    FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in SWEPT]
 if "T4" in SWEEPS:
     FIGURE_FILES.append(f"{RESULTS}/figures/{ACCURACY_FIGURE}")
 

@@ -5,16 +5,16 @@ TABLE_SUFFIXES = ("csv", "md", "tex", "json")
 SHOWN_NETWORK = f"{MODELS}/{{scope}}/seed-{CONFIG.seeds[0]}"
 
 
-def shown_parts():
-    """Scope and data set of everything the run evaluates."""
-    return [part.split("/") for part in PARTS]
+def split(parts):
+    """Scope and data set of each part."""
+    return [part.split("/") for part in parts]
 
 
 rule table:
     input:
         [
             f"{RESULTS}/{scope}/seed-{seed}/{dataset}/metrics.csv"
-            for scope, dataset in shown_parts()
+            for scope, dataset in split(PARTS)
             for seed in CONFIG.seeds
         ],
     output:
@@ -37,7 +37,7 @@ def sweep_sources(wildcards):
     return [
         (variant.label, *(f"{variant_folder(variant.names, levels)}{scope}/seed-{seed}/{dataset}" for levels in (3, 2)))
         for variant in SWEEPS.get(wildcards.sweep_table, [])
-        for scope, dataset in shown_parts()
+        for scope, dataset in split(SWEPT)
         for seed in CONFIG.seeds
     ]
 
@@ -77,7 +77,7 @@ def all_results():
             f"data/{dataset}/manifest.csv",
         )
         for variant in names
-        for scope, dataset in shown_parts()
+        for scope, dataset in split(PARTS if set(variant.values()) == {BASE} else SWEPT)
         for seed in CONFIG.seeds
     ]
 
@@ -256,14 +256,14 @@ rule report:
         provenance=rules.provenance.output,
         tables=[f"{RESULTS}/tables/{table}.csv" for table in sorted(ALL_TABLES, key=lambda name: int(name[1:]))],
         figures=[f"{figure}.png" for figure in FIGURE_FILES],
-        maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in shown_parts()],
+        maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in split(PARTS)],
         others=[
             SHOWN.format(scope=scope, dataset=dataset) + f"/{name}"
-            for scope, dataset in shown_parts()
+            for scope, dataset in split(PARTS)
             for name in ("images.csv", "scores.csv", "corrections.npy")
         ],
-        images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in shown_parts()],
-        masks=[f"data/{dataset}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy" for _, dataset in shown_parts()],
+        images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in split(PARTS)],
+        masks=[f"data/{dataset}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy" for _, dataset in split(PARTS)],
     output:
         f"{RESULTS}/report.html",
     params:
@@ -272,7 +272,7 @@ rule report:
         contents=lambda wildcards, input: [
             *(f"--tables={path}" for path in input.tables),
             *(f"--figures={path}" for path in input.figures),
-            *(f"--dataset={dataset}" for _, dataset in shown_parts()),
+            *(f"--dataset={dataset}" for _, dataset in split(PARTS)),
             *(f"--results={folder(path)}" for path in input.maps),
             *(f"--prepared={folder(path)}" for path in input.images),
             f"--graph={input.graph}",
