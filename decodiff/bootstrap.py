@@ -15,7 +15,6 @@ from decodiff.metrics import (
     ALL_METRICS,
     IMAGE_FUNCTIONS,
     PIXEL_FUNCTIONS,
-    PROTOCOLS,
     Batches,
     Curve,
     count_labels,
@@ -23,6 +22,7 @@ from decodiff.metrics import (
     reference_thresholds,
     region_shares,
 )
+from decodiff.protocols import PROTOCOLS
 
 BINS = 4096
 CONFIDENCE = 0.95

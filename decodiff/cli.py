@@ -285,7 +285,7 @@ def evaluate(
     """Compute all metrics of every category, of this project's maps or of any other method's."""
     _begin(log)
     from decodiff.data.maps import foreign_maps, own_maps
-    from decodiff.metrics import PROTOCOLS
+    from decodiff.protocols import PROTOCOLS
     from decodiff.settings import Evaluation
     from decodiff.stages.evaluate import evaluate_maps as stage
 
@@ -329,7 +329,7 @@ def table(
 ) -> None:
     """Make a table as CSV, Markdown and LaTeX."""
     _begin(log)
-    from decodiff.reporting.tables import write_table
+    from decodiff.reporting.main_tables import write_table
 
     write_table(name, metrics, output)
 
@@ -340,6 +340,7 @@ def sweep_table(
     label: Annotated[list[str], typer.Option(help="What a line is called; once for each --results.")],
     results: Annotated[list[Path], typer.Option(help="Folder of a variant's results; may be repeated.")],
     inference: Annotated[list[Path], typer.Option(help="inference.json of its correction; once for each --results.")],
+    baseline: Annotated[str, typer.Option(help="The label that all others are compared with.")],
     output: Annotated[Path, typer.Option(help="The CSV to write; Markdown and LaTeX go beside it.")],
     log: LogFile = None,
 ) -> None:
@@ -348,7 +349,7 @@ def sweep_table(
     from decodiff.reporting.sweep_tables import Source, write_sweep_table
 
     sources = [Source(*parts) for parts in zip(label, results, inference, strict=True)]
-    write_sweep_table(name, sources, output)
+    write_sweep_table(name, sources, baseline, output)
 
 
 @app.command()

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from skimage.measure import label as label_regions
 
+from decodiff.protocols import PROTOCOLS
+
 METRICS = ("image_auroc", "image_ap", "image_f1max", "pixel_auroc", "pixel_ap", "pixel_f1max", "pixel_aupro")
 FURTHER_METRICS = ("pixel_aupro_05", "pixel_ioumax")
 ALL_METRICS = METRICS + FURTHER_METRICS
@@ -27,22 +29,6 @@ BATCH_PIXELS = 2**21
 
 # Pairs of maps float [n,H,W] and masks bool [n,H,W]; can be gone through more than once.
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What has to be the same for two results to be comparable.
-
-    Attributes:
-        masks: how masks are resized: to the ``nearest`` pixel, or ``bicubic`` and then every value above 0 is anomalous.
-        aupro: how PRO is integrated: ``exact``, or over ``200 thresholds`` as in the authors' code.
-    """
-
-    masks: str
-    aupro: str
-
-
-PROTOCOLS = {"standard": Protocol("nearest", "exact"), "reference": Protocol("bicubic", "200 thresholds")}
 
 
 @dataclass(frozen=True)
@@ -347,7 +333,7 @@ def evaluate(batches: Batches, scores: np.ndarray, label: np.ndarray, protocol: 
         scores: image scores, float ``[N]``; see `image_scores`.
         label: bool ``[N]``, whether an image is anomalous. Not the same as a mask that is not empty: a crop may have removed
             the only anomalous pixels.
-        protocol: a key of `PROTOCOLS`; ``reference`` takes AUPRO as in the authors' code.
+        protocol: a key of `decodiff.protocols.PROTOCOLS`; ``reference`` takes AUPRO as in the authors' code.
 
     Returns:
         The keys of `ALL_METRICS`, each in [0, 1]; NaN where it is not defined (no anomalous or no normal image or pixel).

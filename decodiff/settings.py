@@ -272,7 +272,7 @@ class Evaluation(Section):
     """How anomaly maps are measured.
 
     Attributes:
-        protocol: a key of `decodiff.metrics.PROTOCOLS`.
+        protocol: a key of `decodiff.protocols.PROTOCOLS`.
         top_pixels: an image's score is the mean of so many of its highest pixels; 1 takes the maximum.
         resamples: of the bootstrap behind the intervals.
         false_alarm_rate: the part of normal images that the threshold, chosen on held-out normal images, may call anomalous.

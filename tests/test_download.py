@@ -15,8 +15,8 @@ from pictures import make_btad, make_mvtec, make_visa, picture, tar_of, zip_of
 
 from decodiff.data import download as downloading
 from decodiff.data.archives import MAX_RATIO, RECORD, unpack
-from decodiff.data.manifest import read_rows
 from decodiff.data.registry import REGISTRY, Counts
+from decodiff.data.rows import read_rows
 from decodiff.errors import InputError
 from decodiff.files import sha256
 from decodiff.stages.fetch import fetch

@@ -9,8 +9,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from decodiff.cli import app
-from decodiff.data.manifest import Row, write_positions, write_rows
 from decodiff.data.maps import foreign_maps, own_maps
+from decodiff.data.rows import Row, write_positions, write_rows
 from decodiff.errors import InputError
 from decodiff.metrics import ALL_METRICS, InBatches, evaluate, image_scores
 from decodiff.settings import Evaluation

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from decodiff.data.demo import render
-from decodiff.data.manifest import Row, write_rows
+from decodiff.data.rows import Row, write_rows
 from decodiff.errors import InputError
 from decodiff.files import write_json
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, save_autoencoder

@@ -10,8 +10,8 @@ from pictures import area, make_ad_2, make_btad, make_ksdd2, make_loco, make_mvt
 
 from decodiff.data.images import read_mask
 from decodiff.data.layouts import find_root, left_out, read_layout
-from decodiff.data.manifest import read_rows
 from decodiff.data.registry import REGISTRY, Counts
+from decodiff.data.rows import read_rows
 from decodiff.errors import InputError
 from decodiff.stages.fetch import fetch
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from decodiff.data.manifest import Row, write_positions, write_rows
+from decodiff.data.rows import Row, write_positions, write_rows
 from decodiff.files import write_csv
 from decodiff.reporting.report import write_report
 from decodiff.reporting.sources import Part
@@ -49,7 +49,13 @@ def page(tmp_path_factory):
     tables = folder / "tables"
     for name in ("T1", "T7"):
         lines = [
-            {"dataset": "A", "category": f"c{index}", "image_auroc": f"{value:.4f}", "note": "protocol standard"}
+            {
+                "dataset": "A",
+                "category": f"c{index}",
+                "kind": "measured",
+                "image_auroc": f"{value:.4f}",
+                "note": "protocol standard",
+            }
             for index, value in enumerate((0.5, 0.9, 0.7))
         ]
         write_csv(tables / f"{name}.csv", lines[0].keys(), lines)
@@ -100,12 +106,12 @@ def test_the_workflow_is_drawn_without_needs_that_others_imply():
 @pytest.mark.browser
 def test_a_click_on_a_heading_sorts_its_table(browser):
     def column():
-        return browser.locator("#T7 tbody tr td:nth-child(3)").all_inner_texts()
+        return browser.locator("#T7 tbody tr td:nth-child(4)").all_inner_texts()
 
     assert column() == ["50.0", "90.0", "70.0"]
-    browser.click("#T7 th:nth-child(3)")
+    browser.click("#T7 th:nth-child(4)")
     assert column() == ["90.0", "70.0", "50.0"]
-    browser.click("#T7 th:nth-child(3)")
+    browser.click("#T7 th:nth-child(4)")
     assert column() == ["50.0", "70.0", "90.0"]
 
 

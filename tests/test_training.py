@@ -20,7 +20,7 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from decodiff.data.augment import augmented
-from decodiff.data.manifest import Row, write_rows
+from decodiff.data.rows import Row, write_rows
 from decodiff.data.views import View, cropped, to_tensor, view_probabilities, views
 from decodiff.errors import InputError
 from decodiff.files import write_json

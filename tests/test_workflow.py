@@ -27,8 +27,8 @@ from decodiff.reporting.origin import explain
 ROOT = Path(__file__).parents[1]
 
 
-def snakemake(directory, *arguments, check=True):
-    """Run Snakemake as a user would, in a folder of its own; returns what it printed."""
+def snakemake(directory, *arguments, check=True, package=ROOT):
+    """Run Snakemake as a user would, in a folder of its own, with the code in ``package``; returns what it printed."""
     command = [
         Path(sys.executable).with_name("snakemake"),
         "--snakefile",
@@ -36,7 +36,7 @@ def snakemake(directory, *arguments, check=True):
         "--directory",
         directory,
     ]
-    environment = os.environ | {"TQDM_MININTERVAL": "30"}
+    environment = os.environ | {"TQDM_MININTERVAL": "30", "PYTHONPATH": str(package)}
     done = subprocess.run(
         [*command, *arguments],
         cwd=ROOT,
@@ -249,8 +249,15 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
     with open(base / "metrics.csv", newline="") as stream:
         own = next(row for row in csv.DictReader(stream) if row["category"] == "mean")
     for name, label in (("T2", "DeCo-Diff"), ("T3", "geometric mean"), ("T4", "S = 5"), ("T6", "small")):
-        lines = {row["setting"]: row for row in table(finished, name)}
+        rows = table(finished, name)
+        lines = {row["setting"]: row for row in rows if row["kind"] == "measured"}
         assert list(lines) == list(SWEEPS[name])
+        for row in rows[len(lines) :]:
+            other, baseline = row["setting"].split(" − ")
+            assert row["kind"] == "difference" and baseline == label != other
+            for metric in METRICS:
+                assert float(row[metric]) == pytest.approx(float(lines[other][metric]) - float(lines[label][metric]), abs=2e-4)
+        assert len(rows) == 2 * len(lines) - 1
         assert {metric: float(lines[label][metric]) for metric in METRICS} == pytest.approx(
             {metric: float(own[metric]) for metric in METRICS}, abs=1e-4
         )
@@ -266,6 +273,41 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
     assert float(line["parameters, M"]) == pytest.approx(parameters / 1e6, abs=0.01) and float(line["images/s"]) > 0
     record = json.loads((finished / "models/toy/sweeps/model~objective=noise/all/seed-0/training.json").read_text())
     assert record["diffusion"]["objective"] == "noise"
+
+
+def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
+    config = finished / "toy.yaml"
+    targets = [f"results/toy/tables/{name}.csv" for name in ("T1", "T8")]
+    targets += [f"results/toy/figures/all/{name}.png" for name in ("demo/F2", "demo/F3", "demo/F4", "demo/F6", "training")]
+    files = [
+        finished / Path(target).with_suffix(suffix)
+        for target in targets
+        for suffix in ((".csv", ".md", ".tex", ".json") if "tables" in target else (".png", ".pdf"))
+    ]
+    before = {path: path.read_bytes() for path in files}
+    snakemake(finished, *targets, "--force", "--configfile", config)
+    again = {path for path in files if path.read_bytes() != before[path]}
+    assert not again
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("reporting/figures.py", "MAX_FPR", "MAX_FPR, METRICS", {"figure", "report"}),
+        ("reporting/paper.mplstyle", "\n", "\n\n", {"figure", "training_curve", "report"}),
+        ("reporting/main_tables.py", "MEAN", "MEAN as MEAN", {"table", "provenance", "report"}),
+        ("metrics.py", "MAX_FPR = 0.3", "MAX_FPR = 0.2", {"evaluate", "table", "figure", "provenance", "report"}),
+        ("training/loop.py", "# seconds", "# the seconds", set()),
+    ],
+)
+def test_changed_code_reruns_what_runs_it_and_nothing_before(finished, tmp_path, file, old, new, expected):
+    shutil.copytree(ROOT / "decodiff", tmp_path / "decodiff", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "decodiff" / file
+    content = path.read_text()
+    assert old in content
+    path.write_text(content.replace(old, new, 1))
+    plan = planned(snakemake(finished, "-n", "--configfile", finished / "toy.yaml", package=tmp_path))
+    assert plan.keys() - {"all"} == expected
 
 
 def test_an_added_seed_trains_one_model_per_scope(finished, tmp_path):

@@ -33,8 +33,8 @@ class Embedded:
 
 DATA_SETS = {
     "demo": Embedded(("weave", "ring", "grid"), train=96, test_good=20, test_per_defect=10),
-    "demo_surfaces": Embedded(("tiles", "brushed"), train=40, test_good=12, test_per_defect=5),
-    "demo_parts": Embedded(("bolt",), train=40, test_good=12, test_per_defect=5),
+    "demo_surfaces": Embedded(("tiles", "brushed"), train=24, test_good=12, test_per_defect=5),
+    "demo_parts": Embedded(("bolt",), train=24, test_good=12, test_per_defect=5),
 }
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from decodiff.data.images import read_mask
 from decodiff.data.layouts import NORMAL_FOLDERS
-from decodiff.data.manifest import Row, read_positions, read_rows
+from decodiff.data.rows import Row, read_positions, read_rows
 from decodiff.data.views import cropped
 from decodiff.errors import InputError
 from decodiff.files import read_array

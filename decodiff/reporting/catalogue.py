@@ -13,8 +13,8 @@ from rich.table import Column, Table
 from decodiff.data.archives import MAX_RATIO
 from decodiff.data.images import MAX_PIXELS, SUFFIXES
 from decodiff.data.layouts import TRAIN_FRACTION
-from decodiff.data.manifest import Row, read_rows
 from decodiff.data.registry import REGISTRY, DataSet
+from decodiff.data.rows import Row, read_rows
 from decodiff.files import read_array, write_text
 from decodiff.reporting.drawing import save, show, use_style
 

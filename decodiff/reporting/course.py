@@ -11,7 +11,7 @@ import torch
 from matplotlib import pyplot
 
 from decodiff.correction import correct
-from decodiff.data.manifest import read_rows
+from decodiff.data.rows import read_rows
 from decodiff.data.views import to_uint8
 from decodiff.files import read_array, read_json
 from decodiff.models.autoencoder import Autoencoder, load_autoencoder

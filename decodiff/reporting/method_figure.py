@@ -9,7 +9,7 @@ import torch
 from matplotlib import pyplot
 
 from decodiff.data import demo
-from decodiff.data.manifest import read_rows
+from decodiff.data.rows import read_rows
 from decodiff.data.views import cropped, to_tensor, to_uint8
 from decodiff.files import read_array
 from decodiff.masking import sample_mask, sample_noise

@@ -127,7 +127,7 @@ def explain(table: Path, row: str, column: str) -> dict[str, Any]:
         "column": column,
         "value": rows[index][column],
         "note": line["note"],
-        "kind": "measured" if line["results"] else "published",
+        "kind": line["line"]["kind"],
         "config": record["config"],
         "tables_made_with": record["tables_made_with"],
         "results": {folder: record["results"][folder] for folder in line["results"]},

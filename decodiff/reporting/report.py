@@ -18,7 +18,7 @@ from decodiff.provenance import environment
 from decodiff.reporting.drawing import MAP_COLOURS, outlined
 from decodiff.reporting.names import FIGURES, NETWORK_FIGURES, SWEEP_FIGURES
 from decodiff.reporting.sources import Part
-from decodiff.reporting.tables import CAPTIONS, DEVIATION, DIFFERENCE, EMPTY, FURTHER_COLUMNS, HEADINGS, MEASURED
+from decodiff.reporting.tables import CAPTIONS, FURTHER_COLUMNS, HEADINGS, footnotes, printed
 from decodiff.reporting.workflow_graph import graph_svg, run_times
 
 log = logging.getLogger(__name__)
@@ -38,29 +38,25 @@ def _data_uri(content: bytes, kind: str) -> str:
 def _table(path: Path) -> dict:
     """A table's CSV as the template prints it: heading cells, and lines of (text, number to sort by) cells."""
     name = path.stem
-    rows = read_csv(path, ("note",))
+    rows = read_csv(path, ("kind", "note"))
     columns = [column for column in (rows[0] if rows else {}) if not column.startswith(FURTHER_COLUMNS) and column != "note"]
+    numbers, notes = footnotes([row["note"] for row in rows])
     lines = []
-    for row in rows:
-        cells = []
-        for column in columns:
-            text = row[column]
-            if column in HEADINGS:
-                difference = row.get(DIFFERENCE + column, "")
-                deviation = row.get(DEVIATION + column, "")
-                suffix = f" ± {100 * float(deviation):.1f}" if deviation else ""
-                suffix += f" ({100 * float(difference):+.1f})" if difference else ""
-                cells.append(
-                    {"text": f"{100 * float(text):.1f}{suffix}" if text else EMPTY, "sort": text or "-1", "number": True}
-                )
-            else:
-                cells.append({"text": text, "sort": text, "number": text.isdigit()})
-        lines.append({"cells": cells, "note": row["note"], "measured": row.get("kind", MEASURED) == MEASURED})
+    for row, number in zip(rows, numbers):
+        cells = [
+            {"text": printed(row, column, row["kind"]), "sort": row[column] or "-2", "number": True}
+            if column in HEADINGS
+            else {"text": row[column], "sort": row[column], "number": row[column].replace(".", "").isdigit()}
+            for column in columns
+        ]
+        cells += [{"text": number, "sort": number, "number": False}] if any(numbers) else []
+        lines.append({"cells": cells, "kind": row["kind"]})
     return {
         "name": name,
         "caption": CAPTIONS[name],
-        "columns": [HEADINGS.get(column, column) for column in columns],
+        "columns": [*(HEADINGS.get(column, column) for column in columns), *(["note"] if any(numbers) else [])],
         "lines": lines,
+        "notes": notes,
     }
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from decodiff.data.manifest import Row, read_positions
 from decodiff.data.registry import display_name
+from decodiff.data.rows import Row, read_positions
 from decodiff.data.views import cropped
 from decodiff.files import read_array, read_csv
 from decodiff.stages.evaluate import SCORE_COLUMNS, THRESHOLD_COLUMNS

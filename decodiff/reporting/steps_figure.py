@@ -8,7 +8,8 @@ from matplotlib import pyplot
 
 from decodiff.files import read_csv
 from decodiff.reporting.drawing import save, use_style
-from decodiff.reporting.tables import DEVIATION, HEADINGS, HIGH, LOW
+from decodiff.reporting.measured import DEVIATION
+from decodiff.reporting.tables import HEADINGS, HIGH, LOW, MEASURED
 
 SHOWN = ("image_auroc", "pixel_ap", "pixel_aupro")
 MARKERS = ("o", "s", "^")
@@ -34,7 +35,7 @@ def accuracy_by_steps(table: Path, path: Path) -> None:
         InputError: the table cannot be read.
     """
     use_style()
-    rows = read_csv(table, ("dataset", "scope", "S", "images/s", *SHOWN))
+    rows = [row for row in read_csv(table, ("dataset", "scope", "kind", "S", "images/s", *SHOWN)) if row["kind"] == MEASURED]
     parts = list(dict.fromkeys((row["dataset"], row["scope"]) for row in rows))
     figure, grid = pyplot.subplots(len(parts), 2, figsize=(7.2, 2.4 * len(parts)), squeeze=False)
     for (left, right), part in zip(grid, parts):

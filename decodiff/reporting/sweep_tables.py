@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from decodiff.data.registry import display_name
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json
 from decodiff.metrics import METRICS
+from decodiff.reporting.measured import DEVIATION, mean_over_seeds, metric_values, protocol_note, result_folders
 from decodiff.reporting.names import SWEEP_TABLES
-from decodiff.reporting.tables import DEVIATION, RESULTS, Line, Table, mean_over_seeds, metric_values, save_table
+from decodiff.reporting.published import own_results
+from decodiff.reporting.tables import MEASURED, PAIRED, PUBLISHED, Line, Table, save_table
+from decodiff.stages.compare import differences
 from decodiff.stages.evaluate import INTERVAL_COLUMNS, MEAN
 
 STEPS_TABLE, SIZE_TABLE = "T4", "T6"
@@ -53,39 +57,81 @@ def _size(record: dict[str, Any]) -> dict[str, str]:
 
 def _line(name: str, row: dict[str, str], first: Source) -> Line:
     """The line of averaged results; speed, memory and intervals are those of the ``first`` seed."""
-    keys = {"dataset": display_name(row["dataset"]), "scope": row["scope"], "setting": first.label}
+    keys = {"dataset": display_name(row["dataset"]), "scope": row["scope"], "setting": first.label, "kind": MEASURED}
     intervals: dict[str, tuple[float, float]] = {}
     record = read_json(first.inference)
     if name == SIZE_TABLE:
         keys |= _size(record)
     elif name == STEPS_TABLE:
         keys |= {"S": str(record["steps"]), "images/s": f"{record['images_per_second']:.1f}"}
-    if row["seed"] == "1" and name != SIZE_TABLE:
+    if row["seed"] == "1":
         intervals = _intervals(first.results / "intervals.csv")
-    note = "; ".join(filter(None, (f"protocol {row['protocol']}", row["note"])))
-    deviations = metric_values(row, METRICS, DEVIATION)
-    return Line(keys, metric_values(row, METRICS), {}, note, deviations, intervals, tuple(row[RESULTS].splitlines()))
+    published = bool(own_results(keys["dataset"]))
+    return Line(
+        keys,
+        metric_values(row, METRICS),
+        protocol_note(row, published),
+        deviations=metric_values(row, METRICS, DEVIATION),
+        intervals=intervals,
+        results=result_folders(row),
+    )
 
 
-def write_sweep_table(name: str, sources: list[Source], output: Path) -> None:
+def _difference(line: Line, baseline: Line) -> Line:
+    """What a line's setting changes: its values less the baseline's, on the same images and with the same seeds."""
+    values: dict[str, list[float]] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for own, other in zip(line.results, baseline.results, strict=True):
+        for row in differences(Path(own), Path(other)):
+            if row["category"] == MEAN and row["metric"] in METRICS and row["difference"]:
+                values.setdefault(row["metric"], []).append(float(row["difference"]))
+                intervals[row["metric"]] = (float(row["low"]), float(row["high"]))
+    several = len(line.results) > 1
+    keys = {name: line.keys[name] for name in ("dataset", "scope")}
+    return Line(
+        {**keys, "setting": f"{line.keys['setting']} − {baseline.keys['setting']}", "kind": PAIRED},
+        {metric: fmean(found) for metric, found in values.items()},
+        "",
+        deviations={metric: stdev(found) for metric, found in values.items()} if several else {},
+        intervals={} if several else intervals,
+        results=line.results + baseline.results,
+    )
+
+
+def _published(title: str, scope: str) -> list[Line]:
+    """What the authors published for a data set, above the settings compared on it."""
+    return [
+        Line({"dataset": title, "scope": scope, "setting": result.variant, "kind": PUBLISHED}, result.values, result.source)
+        for result in own_results(title)
+    ]
+
+
+def write_sweep_table(name: str, sources: list[Source], baseline: str, output: Path) -> None:
     """Write a table of settings: for every data set and scope a line per label, the mean over categories.
 
-    Values of several seeds are shown with their standard deviation, those of one with the 95 % interval over images.
+    Values of several seeds are shown with their standard deviation, those of one with the 95 % interval over images. Below
+    are the differences to the line called ``baseline``, paired by image and seed.
 
     Raises:
-        InputError: there is no table of that name, or a file is missing or damaged.
+        InputError: there is no table or line of that name, or a file is missing or damaged.
     """
     if name not in SWEEP_TABLES:
         raise InputError(f"no table {name!r}; choose one of {', '.join(SWEEP_TABLES)}")
-    lines = []
-    for label in dict.fromkeys(source.label for source in sources):
+    labels = list(dict.fromkeys(source.label for source in sources))
+    if baseline not in labels:
+        raise InputError(f"no line {baseline!r}; choose one of {', '.join(labels)}")
+    parts: dict[tuple[str, str], dict[str, Line]] = {}
+    for label in labels:
         same = [source for source in sources if source.label == label]
         for row in mean_over_seeds([source.results / "metrics.csv" for source in same]):
             if row["category"] == MEAN:
-                folder = row[RESULTS].splitlines()[0]
+                folder = result_folders(row)[0]
                 first = next(source for source in same if str(source.results) == folder)
-                lines.append(((row["dataset"], row["scope"]), _line(name, row, first)))
-    places = list(dict.fromkeys(place for place, _ in lines))
-    ordered = [line for place in places for other, line in lines if other == place]
-    keys = tuple(ordered[0].keys) if ordered else ("dataset", "scope", "setting")
-    save_table(Table(name, keys, METRICS, ordered, ranked=True), output)
+                parts.setdefault((row["dataset"], row["scope"]), {})[label] = _line(name, row, first)
+    lines: list[Line] = []
+    for (dataset, scope), measured in parts.items():
+        lines += _published(display_name(dataset), scope)
+        lines += measured.values()
+        lines += [_difference(line, measured[baseline]) for label, line in measured.items() if label != baseline]
+    keys = tuple(dict.fromkeys(key for line in lines if line.keys["kind"] == MEASURED for key in line.keys))
+    save_table(Table(name, keys, METRICS, lines, ranked=(MEASURED,)), output)

@@ -47,14 +47,16 @@ def read_resamples(folder: Path) -> Resamples:
         raise InputError(f"{path}: no readable resamples; evaluate again") from error
 
 
-def compare(first: Path, second: Path, output: Path) -> None:
-    """Write first − second for every category, their mean and every metric, with the interval of the paired bootstrap.
+def differences(first: Path, second: Path) -> list[dict[str, str]]:
+    """first − second for every category, their mean and every metric, with the interval of the paired bootstrap.
 
     Both were evaluated on the same images, so their resamples drew the same ones, and what an image does to both cancels.
 
     Args:
         first, second: folders that `evaluate` wrote to.
-        output: the CSV; an empty cell is a metric that one of them lacks.
+
+    Returns:
+        rows of `DIFFERENCE_COLUMNS`; an empty cell is a metric that one of them lacks.
 
     Raises:
         InputError: they were evaluated on other images, under another protocol, or with other numbers of resamples.
@@ -76,7 +78,13 @@ def compare(first: Path, second: Path, output: Path) -> None:
             low, high = interval(draws[place, index])
             cells = [*pair, pair[0] - pair[1], low, high]
             shown = ["" if np.isnan(cell) else f"{cell:.6f}" for cell in cells]
-            row = dict(zip(DIFFERENCE_COLUMNS, (category, metric, *shown, f"{CONFIDENCE:g}", draws.shape[-1])))
+            row = dict(zip(DIFFERENCE_COLUMNS, (category, metric, *shown, f"{CONFIDENCE:g}", str(draws.shape[-1]))))
             rows.append(row)
+    return rows
+
+
+def compare(first: Path, second: Path, output: Path) -> None:
+    """Write `differences` as the CSV ``output``."""
+    rows = differences(first, second)
     write_csv(output, DIFFERENCE_COLUMNS, rows)
     log.info("%d differences between %s and %s", len(rows), first, second)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from decodiff.correction import correct as correct_latent
-from decodiff.data.manifest import Row, read_rows, write_positions
+from decodiff.data.rows import Row, read_rows, write_positions
 from decodiff.devices import device, device_name, precision
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json, sha256, write_json, writing_array

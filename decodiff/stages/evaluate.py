@@ -14,7 +14,8 @@ from tqdm import tqdm
 from decodiff.bootstrap import CONFIDENCE, interval, resampled
 from decodiff.data.maps import MappedImage, Maps
 from decodiff.files import replacing, write_csv
-from decodiff.metrics import ALL_METRICS, MAX_FPR, PROTOCOLS, evaluate, f1, image_curve
+from decodiff.metrics import ALL_METRICS, MAX_FPR, evaluate, f1, image_curve
+from decodiff.protocols import PROTOCOLS
 from decodiff.seeds import numpy_generator
 from decodiff.settings import Evaluation
 from decodiff.threshold import choose_threshold

@@ -15,8 +15,9 @@ from decodiff.data import demo
 from decodiff.data.archives import is_unpacked, unpack
 from decodiff.data.download import download
 from decodiff.data.layouts import find_root, installed_folder, left_out, read_layout
-from decodiff.data.manifest import PROBLEMS_FILE, Content, Row, check_entries, refuse, shared_images, write_rows
+from decodiff.data.manifest import PROBLEMS_FILE, Content, check_entries, refuse, shared_images
 from decodiff.data.registry import REGISTRY, Counts, DataSet
+from decodiff.data.rows import Row, write_rows
 from decodiff.errors import InputError
 from decodiff.files import read_json, replacing, sha256, write_json
 

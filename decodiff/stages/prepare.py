@@ -13,11 +13,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from decodiff.data.images import mask_files, read_mask, read_rgb
-from decodiff.data.manifest import Row, read_rows, write_rows
 from decodiff.data.parallel import in_order
+from decodiff.data.rows import Row, read_rows, write_rows
 from decodiff.errors import InputError
 from decodiff.files import GrowingArray, read_array, read_json, remove, write_json
-from decodiff.metrics import PROTOCOLS
+from decodiff.protocols import PROTOCOLS
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from decodiff.data.manifest import read_positions, write_positions
+from decodiff.data.rows import read_positions, write_positions
 from decodiff.data.views import to_uint8
 from decodiff.devices import device, precision
 from decodiff.errors import InputError

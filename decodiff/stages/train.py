@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from decodiff.correction import correct
-from decodiff.data.manifest import read_rows
+from decodiff.data.rows import read_rows
 from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.files import read_array, replacing, write_json

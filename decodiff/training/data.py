@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import gather
 
 from decodiff.data.augment import augmented
-from decodiff.data.manifest import Row, read_rows
+from decodiff.data.rows import Row, read_rows
 from decodiff.data.views import View, view_probabilities
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json

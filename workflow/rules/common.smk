@@ -11,7 +11,18 @@ from snakemake.utils import Paramspace
 
 from decodiff.config import validate, write_config
 from decodiff.errors import InputError
-from decodiff.reporting.names import ACCURACY_FIGURE, COMPARISON_FIGURE, FIGURES, METHOD_FIGURE, SWEEP_TABLES, TABLES, TRAINING_CURVE, run_tables
+from decodiff.fingerprint import code_hash
+from decodiff.reporting.names import (
+    ACCURACY_FIGURE,
+    COMPARISON_FIGURE,
+    FIGURES,
+    METHOD_FIGURE,
+    STEPS_FIGURE,
+    SWEEP_TABLES,
+    TABLES,
+    TRAINING_CURVE,
+    run_tables,
+)
 from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 
 try:

@@ -5,6 +5,7 @@ rule fetch:
     output:
         "data/{dataset}/manifest.csv",
     params:
+        code=code_hash("decodiff.stages.fetch"),
         settings=lambda wildcards: settings("fetch", wildcards.dataset),
     log:
         "logs/data/{dataset}-fetch.log",
@@ -24,6 +25,7 @@ rule prepare:
     output:
         *prepared_files("{dataset}"),
     params:
+        code=code_hash("decodiff.stages.prepare"),
         resize=CONFIG.image.resize,
         output=lambda wildcards, output: folder(output[0]),
     log:

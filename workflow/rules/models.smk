@@ -12,6 +12,7 @@ rule autoencoder:
     output:
         *network_files(f"{MODELS}/autoencoder"),
     params:
+        code=code_hash("decodiff.stages.autoencoder"),
         settings=settings("autoencoder"),
         prepared=lambda wildcards, input: [f"--prepared={folder(path)}" for path in input.images],
         output=lambda wildcards, output: folder(output[0]),
@@ -38,6 +39,7 @@ rule encode:
         f"{MODELS}/latents/{{dataset}}/train_std.npy",
         f"{MODELS}/latents/{{dataset}}/views.json",
     params:
+        code=code_hash("decodiff.stages.encode"),
         settings=lambda wildcards: settings("encode", wildcards.dataset),
         prepared=lambda wildcards, input: folder(input.images[0]),
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
@@ -63,6 +65,7 @@ rule encode_test:
     output:
         f"{MODELS}/latents/{{dataset}}/test_mean.npy",
     params:
+        code=code_hash("decodiff.stages.encode"),
         settings=settings("encode-test"),
         prepared=lambda wildcards, input: folder(input.images[0]),
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
@@ -95,6 +98,7 @@ if CONFIG.model.source == "reference":
             *network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
             f"{MODELS}/{{scope}}/seed-{{seed}}/training.json",
         params:
+            code=code_hash("decodiff.stages.import_reference"),
             settings=settings("import-reference"),
             members=lambda wildcards: json.dumps(CONFIG.members(wildcards.scope)),
             output=lambda wildcards, output: folder(output[0]),
@@ -129,6 +133,8 @@ else:
             f"{MODELS}/{{scope}}/seed-{{seed}}/log.csv",
             f"{MODELS}/{{scope}}/seed-{{seed}}/speed.tsv",
         params:
+            # it corrects images only to show them
+            code=code_hash("decodiff.stages.train", apart=("decodiff.correction",)),
             settings=settings("train"),
             variant="{}",
             members=lambda wildcards: json.dumps(

@@ -2,12 +2,34 @@
 
 SHOWN = f"{RESULTS}/{{scope}}/seed-{CONFIG.seeds[0]}/{{dataset}}"
 TABLE_SUFFIXES = ("csv", "md", "tex", "json")
+
+# what draws each figure, and what they all look like
+FIGURE_MODULES = {
+    **dict.fromkeys(FIGURES, "decodiff.reporting.figures"),
+    METHOD_FIGURE: "decodiff.reporting.method_figure",
+    STEPS_FIGURE: "decodiff.reporting.course",
+    COMPARISON_FIGURE: "decodiff.reporting.course",
+    ACCURACY_FIGURE: "decodiff.reporting.steps_figure",
+    TRAINING_CURVE: "decodiff.reporting.training_curve",
+}
+STYLE = ("reporting/paper.mplstyle",)
 SHOWN_NETWORK = f"{MODELS}/{{scope}}/seed-{CONFIG.seeds[0]}"
 
 
 def split(parts):
     """Scope and data set of each part."""
     return [part.split("/") for part in parts]
+
+
+def table_files(name):
+    """A table's files; the CSV also stands in Snakemake's own report."""
+    table, *others = (f"{RESULTS}/tables/{name}.{suffix}" for suffix in TABLE_SUFFIXES)
+    return [report(table, category="Tables"), *others]
+
+
+def figure_files(name):
+    """A figure's files; the PNG also stands in Snakemake's own report."""
+    return [report(f"{RESULTS}/figures/{name}.png", category="Figures"), f"{RESULTS}/figures/{name}.pdf"]
 
 
 rule table:
@@ -18,8 +40,9 @@ rule table:
             for seed in CONFIG.seeds
         ],
     output:
-        [f"{RESULTS}/tables/{{table}}.{suffix}" for suffix in TABLE_SUFFIXES],
+        table_files("{table}"),
     params:
+        code=code_hash("decodiff.reporting.main_tables", "decodiff.data.registry", files=("reporting/published",)),
         metrics=lambda wildcards, input: [f"--metrics={path}" for path in input],
     log:
         f"{LOGS}/{{table}}.log",
@@ -48,13 +71,19 @@ rule sweep_table:
         intervals=lambda wildcards: [f"{results}/intervals.csv" for _, results, _ in sweep_sources(wildcards)],
         inference=lambda wildcards: [f"{corrected}/inference.json" for _, _, corrected in sweep_sources(wildcards)],
     output:
-        [f"{RESULTS}/tables/{{sweep_table}}.{suffix}" for suffix in TABLE_SUFFIXES],
+        table_files("{sweep_table}"),
     params:
+        code=code_hash("decodiff.reporting.sweep_tables", "decodiff.data.registry", files=("reporting/published",)),
         sources=lambda wildcards: [
             option
             for label, results, corrected in sweep_sources(wildcards)
             for option in (f"--label={label}", f"--results={results}", f"--inference={corrected}/inference.json")
         ],
+        # the method as the run has it, if that is a line
+        baseline=lambda wildcards: next(
+            (variant.label for variant in SWEEPS[wildcards.sweep_table] if not variant.changes),
+            SWEEPS[wildcards.sweep_table][0].label,
+        ),
     log:
         f"{LOGS}/{{sweep_table}}.log",
     benchmark:
@@ -63,7 +92,8 @@ rule sweep_table:
         mem_mb=1000,
         runtime=10,
     shell:
-        "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --output {output[0]:q} --log {log:q}"
+        "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --baseline {params.baseline:q} "
+        "--output {output[0]:q} --log {log:q}"
 
 
 def all_results():
@@ -93,6 +123,7 @@ rule provenance:
     output:
         f"{RESULTS}/provenance.json",
     params:
+        code=code_hash("decodiff.reporting.origin"),
         # its hash is in it
         settings=json.dumps(CONFIG.model_dump(mode="json")),
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
@@ -123,9 +154,9 @@ rule figure:
         unet=[*network_files(SHOWN_NETWORK), f"{SHOWN_NETWORK}/training.json"],
         autoencoder=rules.autoencoder.output,
     output:
-        f"{RESULTS}/figures/{{scope}}/{{dataset}}/{{figure}}.png",
-        f"{RESULTS}/figures/{{scope}}/{{dataset}}/{{figure}}.pdf",
+        figure_files("{scope}/{dataset}/{figure}"),
     params:
+        code=lambda wildcards: code_hash(FIGURE_MODULES[wildcards.figure], files=STYLE),
         settings=settings("figure"),
         folders=lambda wildcards, input: [
             f"--{name}={folder(path)}"
@@ -177,8 +208,9 @@ rule compare_steps:
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         autoencoder=rules.autoencoder.output,
     output:
-        [f"{RESULTS}/figures/{{scope}}/{{dataset}}/{COMPARISON_FIGURE}.{suffix}" for suffix in ("png", "pdf")],
+        figure_files(f"{{scope}}/{{dataset}}/{COMPARISON_FIGURE}"),
     params:
+        code=code_hash(FIGURE_MODULES[COMPARISON_FIGURE], files=STYLE),
         settings=settings("figure"),
         prepared=lambda wildcards, input: folder(input.images[0]),
         latents=lambda wildcards, input: folder(input.latents),
@@ -204,7 +236,9 @@ rule accuracy_figure:
     input:
         f"{RESULTS}/tables/T4.csv",
     output:
-        [f"{RESULTS}/figures/{ACCURACY_FIGURE}.{suffix}" for suffix in ("png", "pdf")],
+        figure_files(ACCURACY_FIGURE),
+    params:
+        code=code_hash(FIGURE_MODULES[ACCURACY_FIGURE], files=STYLE),
     log:
         f"{LOGS}/{ACCURACY_FIGURE}.log",
     benchmark:
@@ -220,7 +254,9 @@ rule training_curve:
     input:
         [f"{MODELS}/{{scope}}/seed-{seed}/log.csv" for seed in CONFIG.seeds],
     output:
-        [f"{RESULTS}/figures/{{scope}}/{TRAINING_CURVE}.{suffix}" for suffix in ("png", "pdf")],
+        figure_files(f"{{scope}}/{TRAINING_CURVE}"),
+    params:
+        code=code_hash(FIGURE_MODULES[TRAINING_CURVE], files=STYLE),
     log:
         f"{LOGS}/{{scope}}-{TRAINING_CURVE}.log",
     benchmark:
@@ -267,6 +303,7 @@ rule report:
     output:
         f"{RESULTS}/report.html",
     params:
+        code=code_hash("decodiff.reporting.report", files=("reporting/report.html", *STYLE)),
         # the page shows all of them
         settings=json.dumps(CONFIG.model_dump(mode="json")),
         contents=lambda wildcards, input: [

@@ -38,6 +38,7 @@ rule correct:
         f"{PART}/corrected.csv",
         f"{PART}/inference.json",
     params:
+        code=code_hash("decodiff.stages.correct"),
         settings=settings("correct"),
         variant="{}",
         unet=lambda wildcards, input: folder(input.unet[0]),
@@ -83,6 +84,7 @@ rule score:
         f"{PART}/corrections.npy",
         f"{PART}/images.csv",
     params:
+        code=code_hash("decodiff.stages.score"),
         settings=settings("score"),
         variant="{}",
         corrected=lambda wildcards, input: folder(input.corrected[0]),
@@ -130,6 +132,7 @@ rule evaluate:
     output:
         [f"{PART}/{name}" for name in MEASURED_FILES],
     params:
+        code=code_hash("decodiff.stages.evaluate"),
         settings=settings("evaluate"),
         results=lambda wildcards, input: folder(input.maps),
         prepared=lambda wildcards, input: folder(input.masks),

@@ -1,0 +1,58 @@
+"""What a run measured, as tables need it: averaged over seeds, and set against how published numbers were measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean, stdev
+
+from decodiff.files import read_csv
+from decodiff.metrics import METRICS
+from decodiff.stages.evaluate import METRIC_COLUMNS
+
+DEVIATION = "std_"
+RESULTS = "results"
+# how the authors measured their results, in the columns of a metrics file
+PUBLISHED_PROTOCOL = {"protocol": "reference", "crop": "central 256 of 288", "image_score": "maximum"}
+
+
+def mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
+    """Rows of all metrics files, those of several seeds as mean and standard deviation; what one seed lacks is empty.
+
+    The column `RESULTS` names their folders, a line each.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for path in metrics:
+        for row in read_csv(path, METRIC_COLUMNS):
+            groups.setdefault((row["dataset"], row["scope"], row["category"]), []).append({**row, RESULTS: str(path.parent)})
+    rows = []
+    for same in groups.values():
+        values = dict.fromkeys([*METRICS, *(DEVIATION + name for name in METRICS)], "")
+        for name in METRICS:
+            of_seeds = [float(row[name]) for row in same if row[name]]
+            if len(of_seeds) == len(same):
+                values[name] = repr(fmean(of_seeds))
+                values[DEVIATION + name] = repr(stdev(of_seeds)) if len(same) > 1 else ""
+        rows.append({**same[0], **values, "seed": str(len(same)), RESULTS: "\n".join(row[RESULTS] for row in same)})
+    return rows
+
+
+def metric_values(row: dict[str, str], metrics: tuple[str, ...], prefix: str = "") -> dict[str, float]:
+    """The metrics that a row has, as fractions."""
+    return {name: float(row[prefix + name]) for name in metrics if row[prefix + name]}
+
+
+def result_folders(row: dict[str, str]) -> tuple[str, ...]:
+    """The folders of results that a row averages."""
+    return tuple(row[RESULTS].splitlines())
+
+
+def protocol_note(row: dict[str, str], published: bool) -> str:
+    """How a row was measured and why some of its metrics are missing.
+
+    Where the data set has ``published`` results, it says what was done in another way than for these.
+    """
+    notes = [f"protocol {row['protocol']}"]
+    departures = [f"{name} {row[name]} instead of {value}" for name, value in PUBLISHED_PROTOCOL.items() if row[name] != value]
+    if published and departures:
+        notes.append(f"not measured as the published numbers were: {', '.join(departures)}".replace("_", " "))
+    return "; ".join(filter(None, (*notes, row["note"])))
