@@ -70,25 +70,25 @@ def test_it_makes_every_table_figure_and_the_report(finished):
     results = finished / "results/toy"
     for table in ("T1", "T7", "T8"):
         assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex", ".json"}
-    for part in ("all/demo", "rings/demo"):
+    for part in ("all/demo_surfaces", "plates/demo_surfaces"):
         names = {path.name for path in (results / "figures" / part).iterdir()}
         assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6", "F7", "F8") for suffix in ("png", "pdf")}
     page = (results / "report.html").read_text()
-    assert page.count("data:image/jpeg") == 180 + 60, "each test image under each model"
+    assert page.count("data:image/jpeg") == 64 + 32, "each test image under each model"
     assert not re.search(r"""\b(?:src|href)="(?!data:|#)|url\(|@import""", page), "nothing is loaded from elsewhere"
 
 
 def test_the_metrics_are_those_of_the_categories_and_their_mean(finished):
-    with open(finished / "results/toy/all/seed-1/demo/metrics.csv") as stream:
+    with open(finished / "results/toy/all/seed-1/demo_surfaces/metrics.csv") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["category"] for row in rows] == ["weave", "ring", "grid", "mean"]
+    assert [row["category"] for row in rows] == ["tiles", "brushed", "mean"]
     assert all(row["protocol"] == "standard" and row["seed"] == "1" and row["note"] == "" for row in rows)
     for name in METRICS:
         values = [float(row[name]) for row in rows]
         assert all(0 <= value <= 1 for value in values)
-        assert values[-1] == pytest.approx(sum(values[:-1]) / 3, abs=1e-6)
-    with open(finished / "results/toy/rings/seed-0/demo/metrics.csv") as stream:
-        assert [row["category"] for row in csv.DictReader(stream)] == ["ring", "mean"]
+        assert values[-1] == pytest.approx(sum(values[:-1]) / 2, abs=1e-6)
+    with open(finished / "results/toy/plates/seed-0/demo_surfaces/metrics.csv") as stream:
+        assert [row["category"] for row in csv.DictReader(stream)] == ["brushed", "mean"]
 
 
 def table(directory, name):
@@ -101,26 +101,26 @@ def test_tables_have_the_mean_and_the_deviation_of_the_seeds(finished):
         shown = {(row["scope"], row["category"]): row for row in csv.DictReader(stream)}
     values = []
     for seed in (0, 1):
-        with open(finished / f"results/toy/all/seed-{seed}/demo/metrics.csv") as stream:
-            values += [float(row["image_auroc"]) for row in csv.DictReader(stream) if row["category"] == "grid"]
-    assert float(shown["all", "grid"]["image_auroc"]) == pytest.approx(sum(values) / 2, abs=1e-4)
-    assert float(shown["all", "grid"]["std_image_auroc"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5, abs=1e-4)
-    mean, deviation = (100 * float(shown["all", "grid"][name]) for name in ("image_auroc", "std_image_auroc"))
+        with open(finished / f"results/toy/all/seed-{seed}/demo_surfaces/metrics.csv") as stream:
+            values += [float(row["image_auroc"]) for row in csv.DictReader(stream) if row["category"] == "tiles"]
+    assert float(shown["all", "tiles"]["image_auroc"]) == pytest.approx(sum(values) / 2, abs=1e-4)
+    assert float(shown["all", "tiles"]["std_image_auroc"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5, abs=1e-4)
+    mean, deviation = (100 * float(shown["all", "tiles"][name]) for name in ("image_auroc", "std_image_auroc"))
     assert f"{mean:.1f} ± {deviation:.1f}" in (finished / "results/toy/tables/T7.md").read_text()
 
 
 def test_every_number_can_be_followed_back(finished):
     tables = finished / "results/toy/tables"
     rows = table(finished, "T8")
-    index = next(number for number, row in enumerate(rows, start=1) if (row["scope"], row["category"]) == ("rings", "ring"))
+    index = next(number for number, row in enumerate(rows, start=1) if (row["scope"], row["category"]) == ("plates", "brushed"))
     found = explain(tables / "T8.csv", str(index), "pixel_ap")
     assert found["value"] == rows[index - 1]["pixel_ap"] and found["kind"] == "measured"
-    assert list(found["results"]) == ["results/toy/rings/seed-0/demo", "results/toy/rings/seed-1/demo"]
+    assert list(found["results"]) == ["results/toy/plates/seed-0/demo_surfaces", "results/toy/plates/seed-1/demo_surfaces"]
     for seed, (folder, result) in enumerate(found["results"].items()):
-        network = finished / f"models/toy/rings/seed-{seed}/diffusion_pytorch_model.safetensors"
+        network = finished / f"models/toy/plates/seed-{seed}/diffusion_pytorch_model.safetensors"
         assert result["network"]["sha256"] == hashlib.sha256(network.read_bytes()).hexdigest()
         assert result["network"]["seed"] == seed
-        manifest = (finished / "data/demo/manifest.csv").read_bytes()
+        manifest = (finished / "data/demo_surfaces/manifest.csv").read_bytes()
         assert result["manifest"]["sha256"] == hashlib.sha256(manifest).hexdigest()
         metrics = (finished / folder / "metrics.csv").read_bytes()
         assert result["metrics_sha256"] == hashlib.sha256(metrics).hexdigest()
@@ -129,9 +129,9 @@ def test_every_number_can_be_followed_back(finished):
     assert found["config"]["sha256"] == hashlib.sha256(config).hexdigest()
     with pytest.raises(InputError, match="T8.csv: no column 'colour'; choose one of dataset"):
         explain(tables / "T8.csv", "1", "colour")
-    with pytest.raises(InputError, match=r"--row 'ring' fits the rows \d, .*; give one of these numbers"):
-        explain(tables / "T8.csv", "ring", "pixel_ap")
-    with pytest.raises(InputError, match="no row 'nothing'; give its number, 1 to 6"):
+    with pytest.raises(InputError, match=r"--row 'brushed' fits the rows \d, .*; give one of these numbers"):
+        explain(tables / "T8.csv", "brushed", "pixel_ap")
+    with pytest.raises(InputError, match="no row 'nothing'; give its number, 1 to 5"):
         explain(tables / "T8.csv", "nothing", "pixel_ap")
     result = CliRunner().invoke(app, ["explain", str(tables / "T1.csv"), "--row", "this run, all", "--column", "pixel_ap"])
     assert result.exit_code == 0 and json.loads(result.stdout)["line"]["kind"] == "measured"
@@ -144,7 +144,7 @@ def test_a_second_run_has_nothing_to_do(finished):
 def test_every_rule_leaves_a_log_and_a_benchmark(finished):
     for log in (finished / "logs").rglob("*.log"):
         assert log.with_suffix(".tsv").is_file()
-    assert "237 anomaly maps of 32×32 pixels" in (finished / "logs/toy/all-0-demo-score.log").read_text()
+    assert "102 anomaly maps of 32×32 pixels" in (finished / "logs/toy/all-0-demo_surfaces-score.log").read_text()
     assert len(list((finished / "logs").rglob("*.log"))) >= 20
 
 
@@ -176,7 +176,7 @@ def test_own_images_with_and_without_anomalous_ones_or_masks(tmp_path):
     assert "T11" not in snakemake(tmp_path, "-n", "--configfile", config), "there is no third data set"
 
 
-METRICS_FILE = "results/toy/all/seed-0/demo/metrics.csv"
+METRICS_FILE = "results/toy/all/seed-0/demo_surfaces/metrics.csv"
 
 
 def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tmp_path):
@@ -184,7 +184,7 @@ def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tm
     config = write_config(
         tmp_path,
         seeds=[0],
-        scopes={"all": ["demo"]},
+        scopes={"all": ["demo_surfaces"]},
         processes=2,
         augmentation={"default": augmentation},
         diffusion={"objective": "noise"},
@@ -192,24 +192,24 @@ def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tm
     )
     snakemake(tmp_path, METRICS_FILE, "--configfile", config)
     record = json.loads((tmp_path / "models/toy/all/seed-0/training.json").read_text())
-    assert record["diffusion"]["objective"] == "noise" and record["augmentation"]["demo"]["brightness"] == 0.1
+    assert record["diffusion"]["objective"] == "noise" and record["augmentation"]["demo_surfaces"]["brightness"] == 0.1
     with open(tmp_path / METRICS_FILE, newline="") as stream:
-        assert len(list(csv.DictReader(stream))) == 4
+        assert len(list(csv.DictReader(stream))) == 3
     assert list((tmp_path / "logs/toy/tensorboard/all-0").glob("events*"))
     plan = planned(snakemake(tmp_path, "-n", "--configfile", config))
     assert plan["figure"] == 5, "the figure of masks and deviations is left out"
 
 
 def test_the_authors_weights_instead_of_a_training(tmp_path):
-    torch.save({"model": authors_state(build_unet("demo", 3)), "args": None}, tmp_path / "all.pt")
+    torch.save({"model": authors_state(build_unet("demo", 2)), "args": None}, tmp_path / "all.pt")
     model = {"source": "reference", "path": str(tmp_path / "{scope}.pt")}
-    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo"]}, model=model)
+    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"]}, model=model)
     snakemake(tmp_path, METRICS_FILE, "--configfile", config)
     record = json.loads((tmp_path / "models/toy/all/seed-0/training.json").read_text())
     assert record["model"]["source"] == "reference"
     assert not (tmp_path / "models/toy/all/seed-0/log.csv").exists()
     # its output layer is zero, so it corrects nothing
-    assert not np.load(tmp_path / "results/toy/all/seed-0/demo/anomaly_maps.npy").any()
+    assert not np.load(tmp_path / "results/toy/all/seed-0/demo_surfaces/anomaly_maps.npy").any()
 
 
 def planned(output):
@@ -233,10 +233,10 @@ SWEEPS = {
 
 
 def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
-    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo"]}, sweeps=SWEEPS)
+    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"]}, sweeps=SWEEPS)
     targets = [f"results/toy/tables/{name}.csv" for name in SWEEPS]
-    targets += [f"results/toy/figures/{name}.png" for name in ("all/demo/F1", "F5")]
-    base = finished / "results/toy/all/seed-0/demo"
+    targets += [f"results/toy/figures/{name}.png" for name in ("all/demo_surfaces/F1", "F5")]
+    base = finished / "results/toy/all/seed-0/demo_surfaces"
     before = {name: (base / name).read_bytes() for name in ("corrected.npy", "metrics.csv")}
     plan = planned(snakemake(finished, "-n", *targets, "--configfile", config))
     assert plan == {"train_variant": 1, "correct_variant": 2, "score_variant": 3, "evaluate_variant": 3} | {
@@ -268,7 +268,7 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
                 for row in lines.values()
             )
     (line,) = table(finished, "T6")
-    unet = build_unet("UNet_demo", 3, latent_channels=4)
+    unet = build_unet("UNet_demo", 2, latent_channels=4)
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     assert float(line["parameters, M"]) == pytest.approx(parameters / 1e6, abs=0.01) and float(line["images/s"]) > 0
     record = json.loads((finished / "models/toy/sweeps/model~objective=noise/all/seed-0/training.json").read_text())
@@ -278,7 +278,10 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
 def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
     config = finished / "toy.yaml"
     targets = [f"results/toy/tables/{name}.csv" for name in ("T1", "T8")]
-    targets += [f"results/toy/figures/all/{name}.png" for name in ("demo/F2", "demo/F3", "demo/F4", "demo/F6", "training")]
+    targets += [
+        f"results/toy/figures/all/{name}.png"
+        for name in ("demo_surfaces/F2", "demo_surfaces/F3", "demo_surfaces/F4", "demo_surfaces/F6", "training")
+    ]
     files = [
         finished / Path(target).with_suffix(suffix)
         for target in targets
@@ -316,10 +319,10 @@ def test_an_added_seed_trains_one_model_per_scope(finished, tmp_path):
 
 
 def test_a_second_run_elsewhere_gives_the_same_bytes(finished, tmp_path):
-    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo"]})
-    snakemake(tmp_path, "results/toy/all/seed-0/demo/metrics.csv", "--configfile", config)
+    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"]})
+    snakemake(tmp_path, "results/toy/all/seed-0/demo_surfaces/metrics.csv", "--configfile", config)
     for name in ("metrics.csv", "scores.csv", "images.csv"):
-        path = Path("results/toy/all/seed-0/demo") / name
+        path = Path("results/toy/all/seed-0/demo_surfaces") / name
         assert (tmp_path / path).read_bytes() == (finished / path).read_bytes()
     assert (tmp_path / "models/toy/all/seed-0/log.csv").read_bytes() == (
         finished / "models/toy/all/seed-0/log.csv"
@@ -370,15 +373,15 @@ def test_a_wrong_configuration_stops_before_any_job(tmp_path, changes, expected)
 
 def test_a_damaged_image_stops_its_own_data_set_and_the_rest_stays(finished, tmp_path):
     # a user's folder with a truncated image beside the data set that is done
-    images = finished / "data/demo/images"
+    images = finished / "data/demo_surfaces/images"
     mine = tmp_path / "mine"
-    shutil.copytree(images / "ring", mine / "ring")
-    path = mine / "ring/test/blob/003.png"
+    shutil.copytree(images / "brushed", mine / "brushed")
+    path = mine / "brushed/test/blob/003.png"
     path.write_bytes(path.read_bytes()[:60])
-    data = {"demo": {}, "folder": {"source": str(mine)}}
-    config = write_config(tmp_path, data=data, scopes={"all": ["demo"], "mine": ["folder"]})
+    data = {"demo_surfaces": {}, "folder": {"source": str(mine)}}
+    config = write_config(tmp_path, data=data, scopes={"all": ["demo_surfaces"], "mine": ["folder"]})
     output = snakemake(finished, "data/folder/manifest.csv", "--configfile", config, check=False)
     lines = {line for line in output.splitlines() if line.startswith("error: ")}
-    assert len(lines) == 1 and "ring/test/blob/003.png: not a whole image" in lines.pop()
+    assert len(lines) == 1 and "brushed/test/blob/003.png: not a whole image" in lines.pop()
     assert not (finished / "data/folder/manifest.csv").exists()
     assert (finished / "results/toy/report.html").is_file()

@@ -36,20 +36,22 @@ def _data_uri(content: bytes, kind: str) -> str:
 
 
 def _table(path: Path) -> dict:
-    """A table's CSV as the template prints it: heading cells, and lines of (text, number to sort by) cells."""
+    """A table's CSV as the template prints it: headings, lines of cells (text, what stands beside it, what sorts it), notes."""
     name = path.stem
     rows = read_csv(path, ("kind", "note"))
     columns = [column for column in (rows[0] if rows else {}) if not column.startswith(FURTHER_COLUMNS) and column != "note"]
     numbers, notes = footnotes([row["note"] for row in rows])
     lines = []
-    for row, number in zip(rows, numbers):
-        cells = [
-            {"text": printed(row, column, row["kind"]), "sort": row[column] or "-2", "number": True}
-            if column in HEADINGS
-            else {"text": row[column], "sort": row[column], "number": row[column].replace(".", "").isdigit()}
-            for column in columns
-        ]
-        cells += [{"text": number, "sort": number, "number": False}] if any(numbers) else []
+    for row, note in zip(rows, numbers):
+        cells = []
+        for column in columns:
+            if column in HEADINGS:
+                text, _, beside = printed(row, column, row["kind"]).partition(" ")
+                cells.append({"text": text, "beside": beside, "sort": row[column] or "-2", "number": True})
+            else:
+                number = row[column].replace(".", "").isdigit()
+                cells.append({"text": row[column], "beside": "", "sort": row[column], "number": number})
+        cells += [{"text": note, "beside": "", "sort": note, "number": False}] if any(numbers) else []
         lines.append({"cells": cells, "kind": row["kind"]})
     return {
         "name": name,
