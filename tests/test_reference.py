@@ -83,7 +83,7 @@ TRAINING = Training(unet="UNet_demo", epochs=1, batch_size=1, learning_rate=1, w
 MEMBERS = {"demo": ("weave", "ring", "grid")}
 
 
-@pytest.mark.parametrize("name", ["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_demo"])
+@pytest.mark.parametrize("name", ["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_mini", "UNet_demo"])
 def test_every_parameter_of_every_size_has_a_name_in_the_authors_code(name):
     with torch.device("meta"):
         network = build_unet(name, num_categories=15)
