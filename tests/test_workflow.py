@@ -141,6 +141,12 @@ def test_a_second_run_has_nothing_to_do(finished):
     assert "Nothing to be done" in snakemake(finished, "--configfile", finished / "toy.yaml")
 
 
+def test_snakemakes_own_report_holds_tables_and_figures(finished, tmp_path):
+    snakemake(finished, "--configfile", finished / "toy.yaml", "--report", tmp_path / "jobs.html")
+    page = (tmp_path / "jobs.html").read_text()
+    assert "results/toy/tables/T1.csv" in page and "results/toy/figures/plates/demo_surfaces/F3.png" in page
+
+
 def test_every_rule_leaves_a_log_and_a_benchmark(finished):
     for log in (finished / "logs").rglob("*.log"):
         assert log.with_suffix(".tsv").is_file()

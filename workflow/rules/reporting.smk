@@ -24,12 +24,12 @@ def split(parts):
 def table_files(name):
     """A table's files; the CSV also stands in Snakemake's own report."""
     table, *others = (f"{RESULTS}/tables/{name}.{suffix}" for suffix in TABLE_SUFFIXES)
-    return [report(table, category="Tables"), *others]
+    return [report(table, category="Tables", labels={"table": name}), *others]
 
 
 def figure_files(name):
     """A figure's files; the PNG also stands in Snakemake's own report."""
-    return [report(f"{RESULTS}/figures/{name}.png", category="Figures"), f"{RESULTS}/figures/{name}.pdf"]
+    return [report(f"{RESULTS}/figures/{name}.png", category="Figures", labels={"figure": name}), f"{RESULTS}/figures/{name}.pdf"]
 
 
 rule table:
