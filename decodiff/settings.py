@@ -190,7 +190,7 @@ class Training(Section):
         look_images: how many.
     """
 
-    unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_mini", "UNet_demo"]
+    unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_nano", "UNet_micro", "UNet_mini"]
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     epochs: Positive
     batch_size: Positive

@@ -29,7 +29,7 @@ def made(tmp_path_factory):
     np.save(folder / "prepared/test_images.npy", images)
     torch.manual_seed(0)
     save_autoencoder(Autoencoder(build_autoencoder(16, 4, 1, 4)), folder / "autoencoder")
-    unet = build_unet("UNet_demo", 1, latent_channels=4)
+    unet = build_unet("UNet_mini", 1, latent_channels=4)
     torch.nn.init.normal_(unet.unet.conv_out.weight, std=0.05)
     unet.save_pretrained(folder / "unet")
     write_json(folder / "unet/training.json", {"diffusion": Diffusion().model_dump(), "categories": ["demo/ring"], "seed": 0})

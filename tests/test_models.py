@@ -15,7 +15,7 @@ from decodiff.stages.autoencoder import autoencoder as autoencoder_stage
 
 
 def test_a_network_is_called_with_latent_timestep_and_category_and_starts_by_correcting_nothing():
-    model = build_unet("UNet_demo", num_categories=3).eval()
+    model = build_unet("UNet_mini", num_categories=3).eval()
     latent = torch.randn(2, 4, 16, 16)
     output = model(latent, torch.tensor([0, 9]), torch.tensor([2, 0]))
     assert output.shape == latent.shape
@@ -34,7 +34,7 @@ def test_dropout_is_that_of_the_size_unless_given():
 
 def test_the_category_reaches_the_output():
     torch.manual_seed(0)
-    model = build_unet("UNet_demo", num_categories=2).eval()
+    model = build_unet("UNet_mini", num_categories=2).eval()
     torch.nn.init.normal_(model.unet.conv_out.weight)
     latent, timestep = torch.randn(1, 4, 16, 16), torch.tensor([3])
     outputs = [model(latent, timestep, torch.tensor([category])) for category in (0, 1)]
@@ -49,7 +49,7 @@ def test_sizes_go_by_either_name_and_an_unknown_one_is_named():
 
 
 def test_a_network_survives_being_written_down(tmp_path):
-    model = build_unet("UNet_demo", num_categories=2).eval()
+    model = build_unet("UNet_mini", num_categories=2).eval()
     torch.nn.init.normal_(model.unet.conv_out.weight)
     model.save_pretrained(tmp_path / "unet")
     loaded = load_unet(tmp_path / "unet")
@@ -62,7 +62,7 @@ def test_a_network_survives_being_written_down(tmp_path):
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_a_damaged_network_is_named(tmp_path, damage):
-    build_unet("UNet_demo", num_categories=1).save_pretrained(tmp_path / "unet")
+    build_unet("UNet_mini", num_categories=1).save_pretrained(tmp_path / "unet")
     weights = tmp_path / "unet" / "diffusion_pytorch_model.safetensors"
     weights.unlink() if damage == "missing" else weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(InputError, match="unet: cannot load the network .*; remove the folder and train again") as error:

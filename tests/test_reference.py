@@ -63,13 +63,13 @@ def authors_state(model):
 def model():
     """A network whose output layer is not zero."""
     torch.manual_seed(0)
-    model = build_unet("demo", 3).eval()
+    model = build_unet("nano", 3).eval()
     torch.nn.init.normal_(model.unet.conv_out.weight)
     return model
 
 
 def checkpoint(path, state, **others):
-    torch.save({"model": state, "args": argparse.Namespace(model_size="UNet_demo", image_size=256, **others)}, path)
+    torch.save({"model": state, "args": argparse.Namespace(model_size="UNet_nano", image_size=256, **others)}, path)
     return path
 
 
@@ -79,11 +79,11 @@ def answer(network):
         return network(torch.randn(2, 4, 8, 8, generator=generator), torch.tensor([1, 5]), torch.tensor([0, 2]))
 
 
-TRAINING = Training(unet="UNet_demo", epochs=1, batch_size=1, learning_rate=1, warmup_epochs=0)
+TRAINING = Training(unet="UNet_nano", epochs=1, batch_size=1, learning_rate=1, warmup_epochs=0)
 MEMBERS = {"demo": ("weave", "ring", "grid")}
 
 
-@pytest.mark.parametrize("name", ["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_mini", "UNet_demo"])
+@pytest.mark.parametrize("name", ["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_nano", "UNet_micro", "UNet_mini"])
 def test_every_parameter_of_every_size_has_a_name_in_the_authors_code(name):
     with torch.device("meta"):
         network = build_unet(name, num_categories=15)
@@ -133,7 +133,7 @@ def test_a_checkpoint_that_would_execute_code_is_refused(tmp_path, model, where)
     content = {"model": authors_state(model), "args": None} | {where: Runs(tmp_path / "executed")}
     torch.save(content, tmp_path / "evil.pt")
     with pytest.raises(InputError, match="evil.pt: not read: it holds posix.system, which could run code") as error:
-        load_reference(tmp_path / "evil.pt", "UNet_demo", 3)
+        load_reference(tmp_path / "evil.pt", "UNet_nano", 3)
     assert "\n" not in str(error.value) and not (tmp_path / "executed").exists()
     with pytest.raises(InputError, match="evil.pt: not read"):
         start_from(tmp_path / "evil.pt", model)
@@ -186,7 +186,7 @@ def test_files_that_are_no_checkpoint(tmp_path, content):
     with pytest.raises(
         InputError, match="weights.pt: (no such|not a whole|not read|holds list|no weights under 'model'; it has)"
     ):
-        load_reference(path, "UNet_demo", 3)
+        load_reference(path, "UNet_nano", 3)
 
 
 def test_categories_must_be_known_beforehand(tmp_path, model):
@@ -205,7 +205,7 @@ def test_start_values_are_taken_where_they_fit_and_the_rest_is_said(tmp_path, mo
     state["first_stage_model.decoder.conv_in.weight"] = torch.zeros(1)
     torch.save({"state_dict": state, "global_step": 7}, tmp_path / "ldm.ckpt")
     torch.manual_seed(1)
-    fresh = build_unet("demo", 3)
+    fresh = build_unet("nano", 3)
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
     start_from(tmp_path / "ldm.ckpt", fresh)
     for name, tensor in fresh.state_dict().items():
@@ -220,4 +220,4 @@ def test_start_values_are_taken_where_they_fit_and_the_rest_is_said(tmp_path, mo
 def test_start_values_of_which_none_fits_are_refused(tmp_path):
     torch.save({"state_dict": {"model.diffusion_model.out.2.weight": torch.zeros(1)}}, tmp_path / "ldm.ckpt")
     with pytest.raises(InputError, match="ldm.ckpt: no weight of it .* fits this network"):
-        start_from(tmp_path / "ldm.ckpt", build_unet("demo", 3))
+        start_from(tmp_path / "ldm.ckpt", build_unet("nano", 3))

@@ -207,7 +207,7 @@ def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tm
 
 
 def test_the_authors_weights_instead_of_a_training(tmp_path):
-    torch.save({"model": authors_state(build_unet("demo", 2)), "args": None}, tmp_path / "all.pt")
+    torch.save({"model": authors_state(build_unet("nano", 2)), "args": None}, tmp_path / "all.pt")
     model = {"source": "reference", "path": str(tmp_path / "{scope}.pt")}
     config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"]}, model=model)
     snakemake(tmp_path, METRICS_FILE, "--configfile", config)
@@ -274,7 +274,7 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
                 for row in lines.values()
             )
     (line,) = table(finished, "T6")
-    unet = build_unet("UNet_demo", 2, latent_channels=4)
+    unet = build_unet("UNet_nano", 2, latent_channels=4)
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     assert float(line["parameters, M"]) == pytest.approx(parameters / 1e6, abs=0.01) and float(line["images/s"]) > 0
     record = json.loads((finished / "models/toy/sweeps/model~objective=noise/all/seed-0/training.json").read_text())

@@ -38,9 +38,10 @@ UNET_SIZES = {
     "UNet_S": UNetSize(128, 4, 256),
     "UNet_M": UNetSize(192, 6, 384),
     "UNet_L": UNetSize(256, 8, 512),
-    # not of the paper: small enough to learn the embedded data sets on two processor cores in minutes
-    "UNet_mini": UNetSize(32, 2, 64, multipliers=(1, 1, 1), layers=1, dropout=0.0),
-    "UNet_demo": UNetSize(32, 2, 64, multipliers=(1, 2, 2), layers=1, dropout=0.0),
+    # not of the paper: small enough for two processor cores, the first to learn the embedded data sets in minutes
+    "UNet_nano": UNetSize(32, 2, 64, multipliers=(1,), layers=1, dropout=0.0),
+    "UNet_micro": UNetSize(32, 2, 64, multipliers=(1, 1), layers=1, dropout=0.0),
+    "UNet_mini": UNetSize(32, 2, 64, multipliers=(1, 2, 2), layers=1, dropout=0.0),
 }
 
 

@@ -274,7 +274,6 @@ rule rule_graph:
         f"{RESULTS}/rulegraph.dot",
     params:
         settings=json.dumps(CONFIG.model_dump(mode="json")),
-        snakefile=workflow.main_snakefile,
     log:
         f"{LOGS}/rulegraph.log",
     benchmark:
@@ -283,7 +282,7 @@ rule rule_graph:
         mem_mb=1000,
         runtime=10,
     shell:
-        "snakemake --snakefile {params.snakefile:q} --configfile {CONFIG_FILE:q} --rulegraph > {output:q} 2> {log:q}"
+        "snakemake --snakefile {workflow.main_snakefile:q} --configfile {CONFIG_FILE:q} --rulegraph > {output:q} 2> {log:q}"
 
 
 rule report:
