@@ -373,6 +373,15 @@ def provenance(
 
 
 @app.command()
+def records(run: Annotated[str, typer.Argument(help="Name of a run whose files are here.")]) -> None:
+    """Write down in records/ how each file of a run was made, so that copies of the files elsewhere need not be made again."""
+    _begin(None)
+    from decodiff.records import export
+
+    export(run)
+
+
+@app.command()
 def explain(
     table: Annotated[Path, typer.Argument(help="CSV of a table, in results/<run>/tables.")],
     row: Annotated[str, typer.Option(help="Number of the row from 1, or a text that only it holds.")],

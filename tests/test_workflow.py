@@ -18,6 +18,7 @@ from pictures import make_mvtec
 from test_reference import authors_state
 from typer.testing import CliRunner
 
+from decodiff import records
 from decodiff.cli import app
 from decodiff.errors import InputError
 from decodiff.metrics import METRICS
@@ -317,6 +318,51 @@ def test_changed_code_reruns_what_runs_it_and_nothing_before(finished, tmp_path,
     path.write_text(content.replace(old, new, 1))
     plan = planned(snakemake(finished, "-n", "--configfile", finished / "toy.yaml", package=tmp_path))
     assert plan.keys() - {"all"} == expected
+
+
+@pytest.fixture
+def copied(finished, tmp_path, monkeypatch):
+    """What a clone is after a pull: the run's files and its records, but nothing of Snakemake's own."""
+    monkeypatch.chdir(finished)
+    records.export("toy")
+    for name in ("data", "models", "results", "records"):
+        shutil.copytree(finished / name, tmp_path / "clone" / name)
+    write_config(tmp_path / "clone")
+    return tmp_path / "clone"
+
+
+def test_a_copy_has_nothing_to_do_whatever_the_times_of_its_files(copied):
+    random = np.random.default_rng(0)
+    for _ in range(5):
+        shutil.rmtree(copied / ".snakemake", ignore_errors=True)
+        for path in copied.rglob("*"):
+            os.utime(path, (moment := float(random.uniform(1e9, 1.7e9)), moment))
+        assert "Nothing to be done" in snakemake(copied, "-n", "--configfile", copied / "toy.yaml")
+    config = write_config(copied, evaluation={"resamples": 60})
+    plan = planned(snakemake(copied, "-n", "--configfile", config))
+    assert plan.keys() - {"all"} == {"evaluate", "table", "figure", "provenance", "report"} | {"rule_graph"}
+    config = write_config(copied, training=yaml.safe_load(config.read_text())["training"] | {"epochs": 2})
+    assert planned(snakemake(copied, "-n", "--configfile", config))["train"] == 4, "the record is of other settings"
+
+
+def test_a_file_that_is_not_the_recorded_one_is_named_and_what_was_made_of_it_is_made_again(copied):
+    path = copied / "results/toy/all/seed-0/demo_surfaces/anomaly_maps.npy"
+    maps = np.load(path)
+    np.save(path, maps[::-1])
+    os.utime(path, (1e9, 1e9))
+    output = snakemake(copied, "-n", "--configfile", copied / "toy.yaml")
+    assert "1 files are not those recorded: results/toy/all/seed-0/demo_surfaces/anomaly_maps.npy" in output
+    assert {"evaluate", "table"} <= planned(output).keys() and "train" not in planned(output)
+
+
+def test_what_could_be_pulled_is_not_trained_by_surprise(copied):
+    shutil.rmtree(copied / "data")
+    assert "Nothing to be done" in snakemake(copied, "-n", "--configfile", copied / "toy.yaml"), "nobody needs it"
+    config = write_config(copied, evaluation={"resamples": 60})
+    output = snakemake(copied, "--configfile", config, check=False)
+    assert re.search(r"recorded files that this needs are not here \(data/.*`dvc pull` brings them", output)
+    assert not (copied / "data").exists() and "Traceback" not in output
+    assert planned(snakemake(copied, "-n", "--configfile", config, "--config", "recompute=yes"))["train"] == 4
 
 
 def test_an_added_seed_trains_one_model_per_scope(finished, tmp_path):

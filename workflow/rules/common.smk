@@ -9,6 +9,7 @@ from pandas import DataFrame
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import Paramspace
 
+from decodiff import records
 from decodiff.config import validate, write_config
 from decodiff.errors import InputError
 from decodiff.fingerprint import code_hash
@@ -24,6 +25,9 @@ from decodiff.reporting.names import (
     run_tables,
 )
 from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
+
+# what is recorded and could be pulled is computed all the same
+RECOMPUTE = config.pop("recompute", "no") == "yes"
 
 try:
     CONFIG = validate(config)
@@ -126,4 +130,15 @@ def network_files(base):
 # What every command is given as --config. It is no rule's output: Snakemake does not look at the settings of a job whose input
 # is about to be made again, not even when that input is `ancient`. Each rule watches its own settings instead.
 onstart:
+    missing = [str(path) for job in workflow.dag.needrun_jobs() for path in job.output if not os.path.exists(path)]
+    if not RECOMPUTE and (found := records.unpulled([CONFIG.run], missing)):
+        raise WorkflowError(
+            f"{len(found)} recorded files that this needs are not here ({found[0]} …); `dvc pull` brings them, "
+            "--config recompute=yes computes them again"
+        )
     write_config(CONFIG, CONFIG_FILE)
+
+
+# A job's own process reads the Snakefile too; the records are of use to the one that plans.
+if workflow.is_main_process:
+    records.restore([CONFIG.run])
