@@ -307,6 +307,23 @@ def evaluate(
 
 
 @app.command()
+def curves(
+    config: ConfigFile,
+    results: Annotated[Path, typer.Option(help="Folder with images.csv and anomaly_maps.npy.")],
+    prepared: Prepared,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")],
+    log: LogFile = None,
+) -> None:
+    """Compute pixel precision over recall and region overlap over the false-positive rate, by category."""
+    _begin(log)
+    from decodiff.data.maps import own_maps
+    from decodiff.stages.curves import write_curves
+
+    sections = load(config).sections("curves")
+    write_curves(own_maps(results, prepared, sections["crop"], sections["protocol"]), output)
+
+
+@app.command()
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder that `decodiff evaluate` wrote to.")],
     second: Annotated[Path, typer.Argument(help="The same for another method on the same images.")],
@@ -332,6 +349,19 @@ def table(
     from decodiff.reporting.main_tables import write_table
 
     write_table(name, metrics, output)
+
+
+@app.command()
+def summary(
+    metrics: Annotated[list[Path], typer.Option(help="Metrics of one data set under one model; may be repeated.")],
+    output: Annotated[Path, typer.Option(help="The JSON to write.")],
+    log: LogFile = None,
+) -> None:
+    """Write the means of all data sets as one JSON."""
+    _begin(log)
+    from decodiff.reporting.measured import write_summary
+
+    write_summary(metrics, output)
 
 
 @app.command("sweep-table")

@@ -59,6 +59,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "correct": ("diffusion", "correction", "inference"),
     "score": ("scoring", "inference"),
     "evaluate": ("evaluation", "image"),
+    "curves": ("evaluation.protocol", "image.crop"),
     "table": (),
     "figure": ("diffusion", "masking", "correction", "evaluation", "image", "seed"),
     "report": (),

@@ -6,7 +6,7 @@ Snakemake remembers in the working folder with which settings, code and inputs e
 content, or that is not here at all.
 
 Two more things Snakemake does not see by itself: an input that is not the recorded one though it is older than what was made of
-it, which `restore` marks, so that the job runs again; and a file that is not here but could be pulled, which `unpulled` finds.
+it, which `restore` marks, so that the job runs again; and whether files were `brought` here, so that missing ones can be too.
 """
 
 from __future__ import annotations
@@ -158,14 +158,12 @@ def restore(runs: Iterable[str]) -> None:
         log.warning("%d files are not those recorded: %s; `dvc checkout` or `dvc pull` brings them back", len(others), named)
 
 
-def unpulled(runs: Iterable[str], missing: Iterable[str]) -> list[str]:
-    """Which of the ``missing`` files are recorded, provided that others of these runs were brought here rather than made."""
-    known = recorded(runs)
-    brought = any(
-        _time(output) and (own := _snakemakes(output)) and own["job_hash"] == RESTORED and own["endtime"] == _time(output)
+def brought(known: Iterable[str]) -> bool:
+    """Whether some of these recorded files were brought here rather than made here."""
+    return any(
+        (made := _time(output)) and (own := _snakemakes(output)) and own["job_hash"] == RESTORED and own["endtime"] == made
         for output in known
     )
-    return sorted(set(missing) & known.keys()) if brought else []
 
 
 def export(run: str) -> None:

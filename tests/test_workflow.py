@@ -306,7 +306,7 @@ def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
         ("reporting/figures.py", "MAX_FPR", "MAX_FPR, METRICS", {"figure", "report"}),
         ("reporting/paper.mplstyle", "\n", "\n\n", {"figure", "training_curve", "report"}),
         ("reporting/main_tables.py", "MEAN", "MEAN as MEAN", {"table", "provenance", "report"}),
-        ("metrics.py", "MAX_FPR = 0.3", "MAX_FPR = 0.2", {"evaluate", "table", "figure", "provenance", "report"}),
+        ("metrics.py", "MAX_FPR = 0.3", "MAX_FPR = 0.2", {"evaluate", "curves", "table", "summary", "figure", "provenance", "report"}),
         ("training/loop.py", "# seconds", "# the seconds", set()),
     ],
 )
@@ -340,7 +340,7 @@ def test_a_copy_has_nothing_to_do_whatever_the_times_of_its_files(copied):
         assert "Nothing to be done" in snakemake(copied, "-n", "--configfile", copied / "toy.yaml")
     config = write_config(copied, evaluation={"resamples": 60})
     plan = planned(snakemake(copied, "-n", "--configfile", config))
-    assert plan.keys() - {"all"} == {"evaluate", "table", "figure", "provenance", "report"} | {"rule_graph"}
+    assert plan.keys() - {"all"} == {"evaluate", "table", "summary", "figure", "provenance", "report", "rule_graph"}
     config = write_config(copied, training=yaml.safe_load(config.read_text())["training"] | {"epochs": 2})
     assert planned(snakemake(copied, "-n", "--configfile", config))["train"] == 4, "the record is of other settings"
 
@@ -355,14 +355,18 @@ def test_a_file_that_is_not_the_recorded_one_is_named_and_what_was_made_of_it_is
     assert {"evaluate", "table"} <= planned(output).keys() and "train" not in planned(output)
 
 
-def test_what_could_be_pulled_is_not_trained_by_surprise(copied):
+def test_pulled_networks_are_not_trained_again_by_surprise(copied):
     shutil.rmtree(copied / "data")
     assert "Nothing to be done" in snakemake(copied, "-n", "--configfile", copied / "toy.yaml"), "nobody needs it"
-    config = write_config(copied, evaluation={"resamples": 60})
-    output = snakemake(copied, "--configfile", config, check=False)
-    assert re.search(r"recorded files that this needs are not here \(data/.*`dvc pull` brings them", output)
+    shutil.rmtree(copied / "results")
+    shutil.rmtree(copied / "models/toy/latents")
+    output = snakemake(copied, "--configfile", copied / "toy.yaml", check=False)
+    assert "would be trained again, as files that it was made of are not here. Bring them (`dvc pull`)" in output
     assert not (copied / "data").exists() and "Traceback" not in output
-    assert planned(snakemake(copied, "-n", "--configfile", config, "--config", "recompute=yes"))["train"] == 4
+    for target in ("prepared", "encoded"):
+        snakemake(copied, target, "--configfile", copied / "toy.yaml")
+    plan = planned(snakemake(copied, "-n", "--configfile", copied / "toy.yaml"))
+    assert {"correct", "score", "evaluate", "report"} <= plan.keys() and not {"autoencoder", "train"} & plan.keys()
 
 
 def test_an_added_seed_trains_one_model_per_scope(finished, tmp_path):

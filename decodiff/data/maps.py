@@ -38,7 +38,7 @@ class MappedImage:
 
     Attributes:
         name: to show, and to tell it from others: its file.
-        category, split, defect, label: as of `decodiff.data.manifest.Row`.
+        category, split, defect, label: as of `decodiff.data.rows.Row`.
         has_mask: whether it is known where it is anomalous; true for normal images.
     """
 

@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib import pyplot
 
 from decodiff.errors import InputError
-from decodiff.metrics import MAX_FPR, InBatches, pixel_curves
+from decodiff.files import read_csv
+from decodiff.metrics import MAX_FPR
 from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, ground_truth, save, show, use_style
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.sources import Part
+from decodiff.stages.curves import FALSE_POSITIVE_RATE, MEAN, OVERLAP_FILE, PRECISION_FILE, RECALL
 
-CURVE_POINTS = 2000
 PANELS = ("input", "correction", "ground truth", "anomaly map")
 
 
@@ -100,12 +101,6 @@ def draw(name: str, part: Part, path: Path) -> None:
         raise InputError(f"no figure {name!r}; choose one of {', '.join(FIGURES)}")
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most about `CURVE_POINTS` points, so that the vector file stays small."""
-    kept = np.unique(np.linspace(0, len(x) - 1, CURVE_POINTS).astype(int))
-    return x[kept], y[kept]
-
-
 def _distributions(axes, part: Part) -> None:
     thresholds = part.thresholds
     for row, (category, positions) in enumerate(part.by_category().items()):
@@ -128,20 +123,11 @@ def curves(part: Part, path: Path) -> None:
     use_style()
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(7.2, 2.5), width_ratios=(1.2, 1, 1))
     _distributions(left, part)
-    for category, positions in part.by_category().items():
-        masks = part.masks[positions]
-        if not masks.any():
-            continue
-        pieces = list(pixel_curves(InBatches(part.maps[positions], masks)))
-        found = np.concatenate([piece.true_positives for piece in pieces])
-        wrong = np.concatenate([piece.false_positives for piece in pieces])
-        middle.plot(*_thinned(found / found[-1], found / (found + wrong)), label=category)
-        # from no pixel called to all of them
-        fpr = np.concatenate([[0.0], wrong / pieces[0].negatives, [1.0]])
-        overlap = np.cumsum(np.concatenate([piece.overlap_steps for piece in pieces])) / pieces[0].regions
-        overlap = np.concatenate([[0.0], overlap, overlap[-1:]])
-        inside = slice(0, int(np.searchsorted(fpr, MAX_FPR)) + 1)
-        right.plot(*_thinned(fpr[inside], overlap[inside]), label=category)
+    for axes, file, axis in ((middle, PRECISION_FILE, RECALL), (right, OVERLAP_FILE, FALSE_POSITIVE_RATE)):
+        rows = read_csv(part.results / file, (axis, MEAN))
+        for category in part.by_category():
+            if rows and category in rows[0]:
+                axes.plot([float(row[axis]) for row in rows], [float(row[category]) for row in rows], label=category)
     middle.set(xlabel="pixel recall", ylabel="pixel precision", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="pixel false-positive rate", ylabel="region overlap (PRO)", xlim=(0, MAX_FPR), ylim=(0, 1.02))
     if right.get_lines():

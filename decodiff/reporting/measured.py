@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean, stdev
 
-from decodiff.files import read_csv
+from decodiff.files import read_csv, write_json
 from decodiff.metrics import METRICS
-from decodiff.stages.evaluate import METRIC_COLUMNS
+from decodiff.stages.evaluate import MEAN, METRIC_COLUMNS
 
 DEVIATION = "std_"
 RESULTS = "results"
@@ -44,6 +44,18 @@ def metric_values(row: dict[str, str], metrics: tuple[str, ...], prefix: str = "
 def result_folders(row: dict[str, str]) -> tuple[str, ...]:
     """The folders of results that a row averages."""
     return tuple(row[RESULTS].splitlines())
+
+
+def write_summary(metrics: list[Path], output: Path) -> None:
+    """Write the means over categories as ``{data set: {scope: {metric: fraction}}}``, for tools that compare runs.
+
+    A metric that some category lacks is left out.
+    """
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for row in mean_over_seeds(metrics):
+        if row["category"] == MEAN:
+            summary.setdefault(row["dataset"], {})[row["scope"]] = metric_values(row, METRICS)
+    write_json(output, summary)
 
 
 def protocol_note(row: dict[str, str], published: bool) -> str:

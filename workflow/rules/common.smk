@@ -26,7 +26,7 @@ from decodiff.reporting.names import (
 )
 from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 
-# what is recorded and could be pulled is computed all the same
+# networks that were brought here without their data are trained again
 RECOMPUTE = config.pop("recompute", "no") == "yes"
 
 try:
@@ -127,15 +127,42 @@ def network_files(base):
     return [f"{base}/config.json", f"{base}/diffusion_pytorch_model.safetensors"]
 
 
+TRAINING_RULES = ("autoencoder", "train", "train_variant")
+
+
+def is_intended(job):
+    """Whether a job is planned because of what the user changed or asked for, not for want of files."""
+    reason, memory = workflow.dag.reason(job), workflow.persistence
+    changed = [*memory.code_changed(job), *memory.input_changed(job), *reason.updated_input - reason.updated_input_run]
+    return reason.forced or bool(memory.params_changed(job)) or bool(changed)
+
+
+def refuse_surprises():
+    """Stop where files were brought here and training would run again only because others were not."""
+    known = records.recorded([CONFIG.run])
+    planned = set(workflow.dag.needrun_jobs())
+
+    def upstream(job):
+        return {job}.union(*(upstream(other) for other in workflow.dag.dependencies[job] if other in planned))
+
+    surprising = [
+        path
+        for job in planned
+        if job.rule.name in TRAINING_RULES and not any(map(is_intended, upstream(job)))
+        for path in job.output
+        if path in known
+    ]
+    if surprising and not RECOMPUTE and records.brought(known):
+        raise WorkflowError(
+            f"{min(surprising)} would be trained again, as files that it was made of are not here. Bring them (`dvc pull`); or "
+            "make them again, `snakemake prepared` and then `snakemake encoded`; or train: --config recompute=yes"
+        )
+
+
 # What every command is given as --config. It is no rule's output: Snakemake does not look at the settings of a job whose input
 # is about to be made again, not even when that input is `ancient`. Each rule watches its own settings instead.
 onstart:
-    missing = [str(path) for job in workflow.dag.needrun_jobs() for path in job.output if not os.path.exists(path)]
-    if not RECOMPUTE and (found := records.unpulled([CONFIG.run], missing)):
-        raise WorkflowError(
-            f"{len(found)} recorded files that this needs are not here ({found[0]} …); `dvc pull` brings them, "
-            "--config recompute=yes computes them again"
-        )
+    refuse_surprises()
     write_config(CONFIG, CONFIG_FILE)
 
 

@@ -32,13 +32,18 @@ def figure_files(name):
     return [report(f"{RESULTS}/figures/{name}.png", category="Figures", labels={"figure": name}), f"{RESULTS}/figures/{name}.pdf"]
 
 
+def all_metrics():
+    """Metrics files of the run itself."""
+    return [
+        f"{RESULTS}/{scope}/seed-{seed}/{dataset}/metrics.csv"
+        for scope, dataset in split(PARTS)
+        for seed in CONFIG.seeds
+    ]
+
+
 rule table:
     input:
-        [
-            f"{RESULTS}/{scope}/seed-{seed}/{dataset}/metrics.csv"
-            for scope, dataset in split(PARTS)
-            for seed in CONFIG.seeds
-        ],
+        all_metrics(),
     output:
         table_files("{table}"),
     params:
@@ -53,6 +58,25 @@ rule table:
         runtime=10,
     shell:
         "decodiff table --name {wildcards.table} {params.metrics:q} --output {output[0]:q} --log {log:q}"
+
+
+rule summary:
+    input:
+        all_metrics(),
+    output:
+        f"{RESULTS}/metrics.json",
+    params:
+        code=code_hash("decodiff.reporting.measured"),
+        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input],
+    log:
+        f"{LOGS}/summary.log",
+    benchmark:
+        f"{LOGS}/summary.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "decodiff summary {params.metrics:q} --output {output:q} --log {log:q}"
 
 
 def sweep_sources(wildcards):
@@ -149,6 +173,11 @@ rule figure:
     input:
         maps=f"{SHOWN}/anomaly_maps.npy",
         others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy")],
+        curves=lambda wildcards: [
+            f"{SHOWN}/{name}.csv".format(**wildcards)
+            for name in ("precision_recall", "region_overlap")
+            if wildcards.figure == "F6"
+        ],
         images=prepared_files("{dataset}"),
         latents=[f"{MODELS}/latents/{{dataset}}/{name}.npy" for name in ("train_mean", "test_mean")],
         unet=[*network_files(SHOWN_NETWORK), f"{SHOWN_NETWORK}/training.json"],

@@ -156,3 +156,28 @@ use rule evaluate as evaluate_variant with:
         f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-evaluate.log",
     benchmark:
         f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-evaluate.tsv"
+
+
+rule curves:
+    input:
+        maps=f"{PART}/anomaly_maps.npy",
+        images=f"{PART}/images.csv",
+        masks=f"data/{{dataset}}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy",
+    output:
+        [f"{PART}/{name}.csv" for name in ("precision_recall", "region_overlap")],
+    params:
+        code=code_hash("decodiff.stages.curves"),
+        settings=settings("curves"),
+        results=lambda wildcards, input: folder(input.maps),
+        prepared=lambda wildcards, input: folder(input.masks),
+        output=lambda wildcards, output: folder(output[0]),
+    log:
+        f"{PART_LOG}-curves.log",
+    benchmark:
+        f"{PART_LOG}-curves.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "decodiff curves --config {CONFIG_FILE:q} --results {params.results:q} --prepared {params.prepared:q} "
+        "--output {params.output:q} --log {log:q}"
