@@ -306,7 +306,12 @@ def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
         ("reporting/figures.py", "MAX_FPR", "MAX_FPR, METRICS", {"figure", "report"}),
         ("reporting/paper.mplstyle", "\n", "\n\n", {"figure", "training_curve", "report"}),
         ("reporting/main_tables.py", "MEAN", "MEAN as MEAN", {"table", "provenance", "report"}),
-        ("metrics.py", "MAX_FPR = 0.3", "MAX_FPR = 0.2", {"evaluate", "curves", "table", "summary", "figure", "provenance", "report"}),
+        (
+            "metrics.py",
+            "MAX_FPR = 0.3",
+            "MAX_FPR = 0.2",
+            {"evaluate", "curves", "table", "summary", "figure", "provenance", "report"},
+        ),
         ("training/loop.py", "# seconds", "# the seconds", set()),
     ],
 )

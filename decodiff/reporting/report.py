@@ -39,7 +39,12 @@ def _table(path: Path) -> dict:
     """A table's CSV as the template prints it: headings, lines of cells (text, what stands beside it, what sorts it), notes."""
     name = path.stem
     rows = read_csv(path, ("kind", "note"))
-    columns = [column for column in (rows[0] if rows else {}) if not column.startswith(FURTHER_COLUMNS) and column != "note"]
+    shared = [column for column in ("dataset", "scope") if len({row.get(column) for row in rows}) == 1 and column in rows[0]]
+    columns = [
+        column
+        for column in (rows[0] if rows else {})
+        if not column.startswith(FURTHER_COLUMNS) and column not in (*shared, "note")
+    ]
     numbers, notes = footnotes([row["note"] for row in rows])
     lines = []
     for row, note in zip(rows, numbers):
@@ -56,7 +61,12 @@ def _table(path: Path) -> dict:
     return {
         "name": name,
         "caption": CAPTIONS[name],
-        "columns": [*(HEADINGS.get(column, column) for column in columns), *(["note"] if any(numbers) else [])],
+        # what all lines share would only make the table wider
+        "about": ", ".join(("scope " if column == "scope" else "") + rows[0][column] for column in shared),
+        "columns": [
+            *({"text": HEADINGS.get(column, column), "number": column in HEADINGS} for column in columns),
+            *([{"text": "note", "number": False}] if any(numbers) else []),
+        ],
         "lines": lines,
         "notes": notes,
     }
