@@ -13,7 +13,8 @@ from decodiff.metrics import MAX_FPR
 from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, ground_truth, save, show, use_style
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.sources import Part
-from decodiff.stages.curves import FALSE_POSITIVE_RATE, MEAN, OVERLAP_FILE, PRECISION_FILE, RECALL
+from decodiff.stages.curves import FALSE_POSITIVE_RATE, OVERLAP_FILE, PRECISION_FILE, RECALL
+from decodiff.stages.evaluate import MEAN
 
 PANELS = ("input", "correction", "ground truth", "anomaly map")
 

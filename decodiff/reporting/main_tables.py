@@ -37,22 +37,21 @@ def _measured(keys: dict[str, str], row: dict[str, str], rows: Rows, metrics: tu
     That is the result of the released weights: of the two published ones the one whose recipe is known to the last constant.
     """
     title = display_name(row["dataset"])
-    own, published = own_results(title), bool(own_results(title) or peer_results(title))
+    own = own_results(title)
     missing = _missing(row, rows) if row["category"] == MEAN else []
-    notes = [protocol_note(row, published)]
+    notes = [protocol_note(row, bool(own or peer_results(title)))]
     reference = {}
     if missing:
         notes.append(f"without {', '.join(missing)}, so not to be compared")
     elif own and row["category"] == MEAN:
         notes.append(f"difference to {own[-1].variant}")
         reference = {name: value for name, value in own[-1].values.items() if name in metrics}
-    deviations = metric_values(row, metrics, DEVIATION)
     return Line(
         {**keys, "kind": MEASURED},
         metric_values(row, metrics),
         "; ".join(notes),
         reference=reference,
-        deviations=deviations,
+        deviations=metric_values(row, metrics, DEVIATION),
         results=result_folders(row),
     )
 
@@ -75,8 +74,8 @@ def _comparison(rows: Rows) -> Table:
 
 def _by_category(name: str, rows: Rows) -> Table:
     """T7 to T11: metrics of every category and their mean, of the first, the second or the further data sets."""
-    about, prefix = BY_CATEGORY[name]
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))[about]
+    which, prefix = BY_CATEGORY[name]
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))[which]
     metrics = tuple(metric for metric in METRICS if metric.startswith(prefix))
     lines = []
     for row in rows:

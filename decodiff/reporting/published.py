@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ class Published:
     source: str
 
 
+@functools.cache
 def _read(name: str) -> list[dict[str, str]]:
     return read_csv(FOLDER / name, ("dataset", "method", "source", *METRICS))
 

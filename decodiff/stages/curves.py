@@ -10,11 +10,12 @@ import numpy as np
 from decodiff.data.maps import Maps
 from decodiff.files import write_csv
 from decodiff.metrics import MAX_FPR, Batches, pixel_curves
+from decodiff.stages.evaluate import MEAN
 
 log = logging.getLogger(__name__)
 
 PRECISION_FILE, OVERLAP_FILE = "precision_recall.csv", "region_overlap.csv"
-RECALL, FALSE_POSITIVE_RATE, MEAN = "recall", "false_positive_rate", "mean"
+RECALL, FALSE_POSITIVE_RATE = "recall", "false_positive_rate"
 # of each grid, ends included
 POINTS = 501
 

@@ -140,6 +140,8 @@ def is_intended(job):
 def refuse_surprises():
     """Stop where files were brought here and training would run again only because others were not."""
     known = records.recorded([CONFIG.run])
+    if RECOMPUTE or not records.brought(known):
+        return
     planned = set(workflow.dag.needrun_jobs())
 
     def upstream(job):
@@ -152,7 +154,7 @@ def refuse_surprises():
         for path in job.output
         if path in known
     ]
-    if surprising and not RECOMPUTE and records.brought(known):
+    if surprising:
         raise WorkflowError(
             f"{min(surprising)} would be trained again, as files that it was made of are not here. Bring them (`dvc pull`); or "
             "make them again, `snakemake prepared` and then `snakemake encoded`; or train: --config recompute=yes"

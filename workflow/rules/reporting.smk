@@ -93,6 +93,7 @@ rule sweep_table:
     input:
         metrics=lambda wildcards: [f"{results}/metrics.csv" for _, results, _ in sweep_sources(wildcards)],
         intervals=lambda wildcards: [f"{results}/intervals.csv" for _, results, _ in sweep_sources(wildcards)],
+        resamples=lambda wildcards: [f"{results}/resamples.npz" for _, results, _ in sweep_sources(wildcards)],
         inference=lambda wildcards: [f"{corrected}/inference.json" for _, _, corrected in sweep_sources(wildcards)],
     output:
         table_files("{sweep_table}"),
@@ -174,9 +175,7 @@ rule figure:
         maps=f"{SHOWN}/anomaly_maps.npy",
         others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy")],
         curves=lambda wildcards: [
-            f"{SHOWN}/{name}.csv".format(**wildcards)
-            for name in ("precision_recall", "region_overlap")
-            if wildcards.figure == "F6"
+            f"{SHOWN}/{name}".format(**wildcards) for name in CURVE_FILES if wildcards.figure == "F6"
         ],
         images=prepared_files("{dataset}"),
         latents=[f"{MODELS}/latents/{{dataset}}/{name}.npy" for name in ("train_mean", "test_mean")],

@@ -158,13 +158,16 @@ use rule evaluate as evaluate_variant with:
         f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-evaluate.tsv"
 
 
+CURVE_FILES = ("precision_recall.csv", "region_overlap.csv")
+
+
 rule curves:
     input:
         maps=f"{PART}/anomaly_maps.npy",
         images=f"{PART}/images.csv",
         masks=f"data/{{dataset}}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy",
     output:
-        [f"{PART}/{name}.csv" for name in ("precision_recall", "region_overlap")],
+        [f"{PART}/{name}" for name in CURVE_FILES],
     params:
         code=code_hash("decodiff.stages.curves"),
         settings=settings("curves"),
