@@ -49,7 +49,7 @@ def test_written_twice_it_is_the_same_to_the_byte_and_in_mvtecs_layout(tmp_path,
     masks = sum(number for _, _, defect, number in folders(name) if defect != "good")
     assert count == images + masks
     for category in DATA_SETS[name].categories:
-        assert (tmp_path / "one" / category / "train" / "good" / "000.png").is_file()
+        assert (tmp_path / "one" / category / "train" / "good" / "000.webp").is_file()
         for defect in DEFECTS:
-            assert (tmp_path / "one" / category / "test" / defect / "000.png").is_file()
+            assert (tmp_path / "one" / category / "test" / defect / "000.webp").is_file()
             assert (tmp_path / "one" / category / "ground_truth" / defect / "000_mask.png").is_file()

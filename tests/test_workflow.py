@@ -437,12 +437,12 @@ def test_a_damaged_image_stops_its_own_data_set_and_the_rest_stays(finished, tmp
     images = finished / "data/demo_surfaces/images"
     mine = tmp_path / "mine"
     shutil.copytree(images / "brushed", mine / "brushed")
-    path = mine / "brushed/test/blob/003.png"
+    path = mine / "brushed/test/blob/003.webp"
     path.write_bytes(path.read_bytes()[:60])
     data = {"demo_surfaces": {}, "folder": {"source": str(mine)}}
     config = write_config(tmp_path, data=data, scopes={"all": ["demo_surfaces"], "mine": ["folder"]})
     output = snakemake(finished, "data/folder/manifest.csv", "--configfile", config, check=False)
     lines = {line for line in output.splitlines() if line.startswith("error: ")}
-    assert len(lines) == 1 and "brushed/test/blob/003.png: not a whole image" in lines.pop()
+    assert len(lines) == 1 and "brushed/test/blob/003.webp: not a whole image" in lines.pop()
     assert not (finished / "data/folder/manifest.csv").exists()
     assert (finished / "results/toy/report.html").is_file()

@@ -25,7 +25,7 @@ class Resamples:
     Attributes:
         categories, fingerprints: names, and checksums of their images and labels, ``[C]``.
         metrics: names ``[M]``.
-        measured, resamples: float64 ``[C,M]`` and ``[C,M,R]``.
+        measured, resamples: float64 ``[C,M]`` and float32 ``[C,M,R]``.
         protocol: data set, protocol and image score.
     """
 

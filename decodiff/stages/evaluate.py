@@ -225,7 +225,7 @@ def _score_rows(images: list[MappedImage], scores: np.ndarray, alarms: np.ndarra
 
 
 def _write_resamples(path: Path, categories: list[Category], fingerprints: list[str], measured, drawn, common) -> None:
-    """Metrics ``[C,M]`` and resamples ``[C,M,R]`` with what says whether two of them can be compared."""
+    """Metrics ``[C,M]``, resamples ``[C,M,R]`` in single precision, and what says whether two of them can be compared."""
     with replacing(path) as temporary:
         np.savez_compressed(
             temporary,
@@ -233,6 +233,6 @@ def _write_resamples(path: Path, categories: list[Category], fingerprints: list[
             fingerprints=fingerprints,
             metrics=ALL_METRICS,
             measured=[[values[name] for name in ALL_METRICS] for values in measured],
-            resamples=[[draws[name] for name in ALL_METRICS] for draws in drawn],
+            resamples=np.array([[draws[name] for name in ALL_METRICS] for draws in drawn], dtype=np.float32),
             protocol=[common[name] for name in ("dataset", "protocol", "image_score")],
         )

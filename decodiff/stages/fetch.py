@@ -38,7 +38,8 @@ def write_demo(name: str, folder: Path) -> None:
                 masks.mkdir(parents=True)
             for index in range(count):
                 sample = demo.render(category, split, defect, index)
-                Image.fromarray(sample.image).save(images / f"{index:03d}.png")
+                # without loss, and a third smaller than PNG, which cannot use that the noise is grey
+                Image.fromarray(sample.image).save(images / f"{index:03d}.webp", lossless=True)
                 if defect != "good":
                     mask = np.where(sample.mask, 255, 0).astype(np.uint8)
                     Image.fromarray(mask).save(masks / f"{index:03d}_mask.png")
