@@ -5,8 +5,10 @@ Snakemake remembers in the working folder with which settings, code and inputs e
 ``records/<run>/<rule>.json``, without times, and `restore` puts a record back for every file that is the recorded one by its
 content, or that is not here at all.
 
-Two more things Snakemake does not see by itself: an input that is not the recorded one though it is older than what was made of
-it, which `restore` marks, so that the job runs again; and whether files were `brought` here, so that missing ones can be too.
+Three more things Snakemake does not see by itself: an input that is not the recorded one though it is older than what was made
+of it, which `restore` marks, so that the job runs again; an input that was made again here as it had been, though another
+processor may have rounded its last bits otherwise, which is no reason to make again what was brought here; and whether files
+were `brought` here, so that missing ones can be too.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ def _time(path: str) -> float:
 
 
 class _Digests:
-    """SHA-256 of files, remembered for as long as a file's inode, size and time stay."""
+    """SHA-256 of files, remembered for as long as a file's inode, size and times stay."""
 
     def __init__(self) -> None:
         self.known: dict[str, list] = read_json(INDEX) if INDEX.is_file() else {}
@@ -87,10 +89,14 @@ class _Digests:
 
     def __call__(self, path: str) -> str:
         state = os.stat(path)
-        key = [state.st_ino, state.st_size, state.st_mtime_ns]
-        if self.known.get(path, [])[:3] != key:
+        key = [state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+        if self.known.get(path, [])[:-1] != key:
             self.known[path], self.new = [*key, sha256(Path(path))], True
-        return self.known[path][3]
+        return self.known[path][-1]
+
+    def agree(self, checksums: dict[str, str] | None) -> bool:
+        """Whether files are here with these contents, as Snakemake writes them: ``sha256:…``."""
+        return all(os.path.isfile(name) and self(name) == checksum[7:] for name, checksum in (checksums or {}).items())
 
     def save(self) -> None:
         if self.new:
@@ -118,6 +124,31 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+class _MadeAgain:
+    """Whether a recorded file was made again here as it had been: by the same code and settings, of the same inputs or of such.
+
+    Its bytes may differ: processors round differently, and speeds are measured.
+    """
+
+    def __init__(self, wanted: dict[str, Recorded]) -> None:
+        self.wanted = wanted
+        self.known: dict[str, bool] = {}
+
+    def __call__(self, path: str) -> bool:
+        if path not in self.known:
+            self.known[path] = self._asked(path)
+        return self.known[path]
+
+    def _asked(self, path: str) -> bool:
+        own = _snakemakes(path)
+        if path not in self.wanted or not own or own["job_hash"] == RESTORED or own["endtime"] != _time(path):
+            return False
+        here, recorded = _plain(own), _plain(self.wanted[path].record)
+        inputs, others = here.pop("input_checksums") or {}, recorded.pop("input_checksums") or {}
+        same = here == recorded and inputs.keys() == others.keys()
+        return same and all(checksum == others[name] or self(name) for name, checksum in inputs.items())
+
+
 def _mark_changed_inputs(digests: _Digests) -> None:
     """Tell Snakemake of inputs that are not those recorded but no newer than the file made of them."""
     for output, record in _all_of_snakemake():
@@ -137,12 +168,22 @@ def restore(runs: Iterable[str]) -> None:
     wanted = recorded(runs)
     if not wanted:
         return
-    digests, others = _Digests(), []
+    digests, made_again, others = _Digests(), _MadeAgain(wanted), []
     # without it Snakemake takes the records for those of an older version
     (SNAKEMAKE / "incomplete").mkdir(parents=True, exist_ok=True)
     for output, known in wanted.items():
         made, own = _time(output), _snakemakes(output)
-        if own and own["endtime"] == made and (own["job_hash"] != RESTORED or _plain(own) == _plain(known.record)):
+        if own and own["endtime"] == made and own["job_hash"] != RESTORED:
+            # when all around it was replaced, as by `dvc checkout`, a file that would not have changed stays
+            same = _plain(own) == _plain(known.record) or digests.agree(own["input_checksums"])
+            if same or not digests.agree({output: f"sha256:{known.sha256}"} | (known.record["input_checksums"] or {})):
+                continue
+        checksums = {
+            name: f"sha256:{digests(name)}" if made_again(name) else checksum
+            for name, checksum in (known.record["input_checksums"] or {}).items()
+        }
+        record = known.record | {"input_checksums": checksums}
+        if own and own["endtime"] == made and _plain(own) == _plain(record):
             continue
         if made and (os.path.getsize(output) != known.size or digests(output) != known.sha256):
             if not own or own["endtime"] != made:
@@ -150,7 +191,7 @@ def restore(runs: Iterable[str]) -> None:
             continue
         times = {"starttime": made, "endtime": made, "incomplete": False}
         rest = {"log": [], "shellcmd": None, "record_format_version": FORMAT, "job_hash": RESTORED, "external_jobid": None}
-        write_json(_record_path(output), known.record | times | rest)
+        write_json(_record_path(output), record | times | rest)
     _mark_changed_inputs(digests)
     digests.save()
     if others:

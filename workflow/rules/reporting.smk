@@ -208,29 +208,35 @@ rule figure:
         "--output {output[0]:q} --log {log:q}"
 
 
-def compared(wildcards):
+def compared(scope, dataset):
     """Lines of F1: label, folder of results, folder of the network, and the changes as JSON."""
-    place = f"{wildcards.scope}/seed-{CONFIG.seeds[0]}"
+    place = f"{scope}/seed-{CONFIG.seeds[0]}"
     return [
         (
             variant.label,
-            f"{variant_folder(variant.names, 3)}{place}/{wildcards.dataset}",
+            f"{variant_folder(variant.names, 3)}{place}/{dataset}",
             f"{network_folder(variant.names['model'])}/{place}",
             json.dumps(variant.changes),
         )
-        for variant in SWEEPS["T2"]
+        for variant in SWEEPS.get("T2", [])
     ]
+
+
+def shown_results():
+    """Folders of the results that figures and the report show."""
+    lines = [results for part in split(SWEPT) for _, results, _, _ in compared(*part)]
+    return [*(SHOWN.format(scope=scope, dataset=dataset) for scope, dataset in split(PARTS)), *lines]
 
 
 rule compare_steps:
     input:
         results=lambda wildcards: [
             f"{results}/{name}"
-            for _, results, _, _ in compared(wildcards)
+            for _, results, _, _ in compared(wildcards.scope, wildcards.dataset)
             for name in ("anomaly_maps.npy", "images.csv", "scores.csv")
         ],
         networks=lambda wildcards: [
-            path for _, _, unet, _ in compared(wildcards) for path in (*network_files(unet), f"{unet}/training.json")
+            path for _, _, unet, _ in compared(wildcards.scope, wildcards.dataset) for path in (*network_files(unet), f"{unet}/training.json")
         ],
         images=prepared_files("{dataset}"),
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
@@ -245,7 +251,7 @@ rule compare_steps:
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
         lines=lambda wildcards: [
             f"--{name}={value}"
-            for line in compared(wildcards)
+            for line in compared(wildcards.scope, wildcards.dataset)
             for name, value in zip(("label", "results", "unet", "variant"), line)
         ],
     log:
