@@ -6,7 +6,6 @@ A clone of the project, with settings at toy size in the place of the demo's, ke
 import getpass
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -23,7 +23,23 @@ ROOT = Path(__file__).parents[1]
 DVC = ROOT / ".venv-dvc/bin/dvc"
 NGINX, SSHD = Path("/usr/sbin/nginx"), Path("/usr/sbin/sshd")
 STORE_LIMIT = 15_000_000
-TOY = ROOT / "tests/versioned.yaml"
+# what tells the settings of these tests from the toy workflow's: the demo's data sets, one scope, one seed
+TOY_DATA = """run: toy
+seeds: [0, 1]
+data:
+  demo_surfaces: {}
+scopes:
+  all: [demo_surfaces]
+  plates: [demo_surfaces/brushed]
+"""
+DEMO_DATA = """run: demo
+data:
+  demo: {}
+  demo_surfaces: {}
+  demo_parts: {}
+scopes:
+  all: [demo]
+"""
 CONFIG = "config/demo.yaml"
 
 pytestmark = pytest.mark.dvc
@@ -32,19 +48,8 @@ pytestmark = pytest.mark.dvc
 def run(directory, *command, check=True):
     """Run a command as a user would in a clone, with that clone's code; returns what it printed."""
     paths = [str(Path(sys.executable).parent), str(DVC.parent), os.environ["PATH"]]
-    environment = os.environ | {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(directory), "TQDM_MININTERVAL": "30"}
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=directory,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout[-6000:]
-    assert check or done.returncode != 0, done.stdout[-6000:]
-    return done.stdout
+    environment = {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(directory)}
+    return commands.run(directory, *command, environment=environment, check=check)
 
 
 def git(directory, *arguments):
@@ -56,9 +61,7 @@ def snakemake(directory, *arguments, check=True):
 
 
 def planned(directory, *arguments):
-    """Rules and their number of jobs in a dry run."""
-    output = snakemake(directory, "-n", *arguments)
-    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.M) if rule != "total"}
+    return commands.planned(snakemake(directory, "-n", *arguments))
 
 
 def change(path, old, new):
@@ -84,7 +87,8 @@ def kept(tmp_path_factory):
     """A repository in which the toy run is made by DVC, committed and pushed, and the folder it was pushed to."""
     repository, store = tmp_path_factory.mktemp("kept") / "repository", tmp_path_factory.mktemp("store")
     copy_of_the_project(repository)
-    shutil.copy(TOY, repository / CONFIG)
+    shutil.copy(ROOT / "tests/toy.yaml", repository / CONFIG)
+    change(repository / CONFIG, TOY_DATA, DEMO_DATA)
     # a store that has room for maps and pictures
     ignored = repository / ".dvcignore"
     ignored.write_text("\n".join(line for line in ignored.read_text().splitlines() if "config.yaml" in line or "__" in line))

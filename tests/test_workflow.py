@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from commands import planned, run
 from pictures import make_mvtec
 from test_reference import authors_state
 from typer.testing import CliRunner
@@ -37,19 +37,7 @@ def snakemake(directory, *arguments, check=True, package=ROOT):
         "--directory",
         directory,
     ]
-    environment = os.environ | {"TQDM_MININTERVAL": "30", "PYTHONPATH": str(package)}
-    done = subprocess.run(
-        [*command, *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout[-6000:]
-    assert check or done.returncode != 0, done.stdout[-6000:]
-    return done.stdout
+    return run(ROOT, *command, *arguments, environment={"PYTHONPATH": str(package)}, check=check)
 
 
 def write_config(directory, **changes):
@@ -217,11 +205,6 @@ def test_the_authors_weights_instead_of_a_training(tmp_path):
     assert not (tmp_path / "models/toy/all/seed-0/log.csv").exists()
     # its output layer is zero, so it corrects nothing
     assert not np.load(tmp_path / "results/toy/all/seed-0/demo_surfaces/anomaly_maps.npy").any()
-
-
-def planned(output):
-    """Rules and their number of jobs in a dry run."""
-    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, re.M) if rule != "total"}
 
 
 def test_a_changed_setting_reruns_what_reads_it_and_nothing_before(finished, tmp_path):
