@@ -80,6 +80,12 @@ def _time(path: str) -> float:
     return os.lstat(path).st_mtime if os.path.isfile(path) else 0
 
 
+def _current(output: str) -> dict[str, Any] | None:
+    """Snakemake's record of a file, if it is of the file as it is here (or is not here)."""
+    own = _snakemakes(output)
+    return own if own and own["endtime"] == _time(output) else None
+
+
 class _Digests:
     """SHA-256 of files, remembered for as long as a file's inode, size and times stay."""
 
@@ -140,8 +146,8 @@ class _MadeAgain:
         return self.known[path]
 
     def _asked(self, path: str) -> bool:
-        own = _snakemakes(path)
-        if path not in self.wanted or not own or own["job_hash"] == RESTORED or own["endtime"] != _time(path):
+        own = _current(path)
+        if path not in self.wanted or not own or own["job_hash"] == RESTORED:
             return False
         here, recorded = _plain(own), _plain(self.wanted[path].record)
         inputs, others = here.pop("input_checksums") or {}, recorded.pop("input_checksums") or {}
@@ -172,8 +178,8 @@ def restore(runs: Iterable[str]) -> None:
     # without it Snakemake takes the records for those of an older version
     (SNAKEMAKE / "incomplete").mkdir(parents=True, exist_ok=True)
     for output, known in wanted.items():
-        made, own = _time(output), _snakemakes(output)
-        if own and own["endtime"] == made and own["job_hash"] != RESTORED:
+        made, own = _time(output), _current(output)
+        if own and own["job_hash"] != RESTORED:
             # when all around it was replaced, as by `dvc checkout`, a file that would not have changed stays
             same = _plain(own) == _plain(known.record) or digests.agree(own["input_checksums"])
             if same or not digests.agree({output: f"sha256:{known.sha256}"} | (known.record["input_checksums"] or {})):
@@ -183,10 +189,10 @@ def restore(runs: Iterable[str]) -> None:
             for name, checksum in (known.record["input_checksums"] or {}).items()
         }
         record = known.record | {"input_checksums": checksums}
-        if own and own["endtime"] == made and _plain(own) == _plain(record):
+        if own and _plain(own) == _plain(record):
             continue
         if made and (os.path.getsize(output) != known.size or digests(output) != known.sha256):
-            if not own or own["endtime"] != made:
+            if not own:
                 others.append(output)
             continue
         times = {"starttime": made, "endtime": made, "incomplete": False}
@@ -201,10 +207,7 @@ def restore(runs: Iterable[str]) -> None:
 
 def brought(known: Iterable[str]) -> bool:
     """Whether some of these recorded files were brought here rather than made here."""
-    return any(
-        (made := _time(output)) and (own := _snakemakes(output)) and own["job_hash"] == RESTORED and own["endtime"] == made
-        for output in known
-    )
+    return any(os.path.isfile(output) and (own := _current(output)) and own["job_hash"] == RESTORED for output in known)
 
 
 def export(run: str) -> None:

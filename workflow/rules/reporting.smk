@@ -21,6 +21,10 @@ def split(parts):
     return [part.split("/") for part in parts]
 
 
+# folders of the results that the report and most figures show
+SHOWN_PARTS = [SHOWN.format(scope=scope, dataset=dataset) for scope, dataset in split(PARTS)]
+
+
 def table_files(name):
     """A table's files; the CSV also stands in Snakemake's own report."""
     table, *others = (f"{RESULTS}/tables/{name}.{suffix}" for suffix in TABLE_SUFFIXES)
@@ -225,18 +229,18 @@ def compared(scope, dataset):
 def shown_results():
     """Folders of the results that figures and the report show."""
     lines = [results for part in split(SWEPT) for _, results, _, _ in compared(*part)]
-    return [*(SHOWN.format(scope=scope, dataset=dataset) for scope, dataset in split(PARTS)), *lines]
+    return [*SHOWN_PARTS, *lines]
 
 
 rule compare_steps:
     input:
         results=lambda wildcards: [
             f"{results}/{name}"
-            for _, results, _, _ in compared(wildcards.scope, wildcards.dataset)
+            for _, results, _, _ in compared(**wildcards)
             for name in ("anomaly_maps.npy", "images.csv", "scores.csv")
         ],
         networks=lambda wildcards: [
-            path for _, _, unet, _ in compared(wildcards.scope, wildcards.dataset) for path in (*network_files(unet), f"{unet}/training.json")
+            path for _, _, unet, _ in compared(**wildcards) for path in (*network_files(unet), f"{unet}/training.json")
         ],
         images=prepared_files("{dataset}"),
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
@@ -251,7 +255,7 @@ rule compare_steps:
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
         lines=lambda wildcards: [
             f"--{name}={value}"
-            for line in compared(wildcards.scope, wildcards.dataset)
+            for line in compared(**wildcards)
             for name, value in zip(("label", "results", "unet", "variant"), line)
         ],
     log:
@@ -325,12 +329,8 @@ rule report:
         provenance=rules.provenance.output,
         tables=[f"{RESULTS}/tables/{table}.csv" for table in sorted(ALL_TABLES, key=lambda name: int(name[1:]))],
         figures=[f"{figure}.png" for figure in FIGURE_FILES],
-        maps=[SHOWN.format(scope=scope, dataset=dataset) + "/anomaly_maps.npy" for scope, dataset in split(PARTS)],
-        others=[
-            SHOWN.format(scope=scope, dataset=dataset) + f"/{name}"
-            for scope, dataset in split(PARTS)
-            for name in ("images.csv", "scores.csv", "corrections.npy")
-        ],
+        maps=[f"{results}/anomaly_maps.npy" for results in SHOWN_PARTS],
+        others=[f"{results}/{name}" for results in SHOWN_PARTS for name in ("images.csv", "scores.csv", "corrections.npy")],
         images=[f"data/{dataset}/{PREPARED}/test_images.npy" for _, dataset in split(PARTS)],
         masks=[f"data/{dataset}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy" for _, dataset in split(PARTS)],
     output:
