@@ -3,9 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 DVC := .venv-dvc
+AUDIT := .venv-audit
+# PyTorch for the machine at hand; the versions are the same
+TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
+# nothing that is not in a lock, no file with another checksum
+INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo pull test test-dvc check-demo catalogue clean
+.PHONY: demo pull test test-dvc check-demo audit licences catalogue clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
@@ -43,17 +48,31 @@ test-dvc: $(VENV)/installed $(DVC)/installed
 check-demo: demo
 	$(VENV)/bin/python -m pytest -m demo
 
-$(VENV)/installed: requirements.lock pyproject.toml
+$(VENV)/installed: requirements.lock $(TORCH) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
-	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	$(VENV)/bin/python $(INSTALL) $(TORCH)
+	$(VENV)/bin/python $(INSTALL) requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # DVC does not go into the same environment
 $(DVC)/installed: requirements-dvc.lock
 	$(PYTHON) -m venv $(DVC)
-	$(DVC)/bin/python -m pip install --quiet --requirement requirements-dvc.lock
+	$(DVC)/bin/python $(INSTALL) requirements-dvc.lock
 	touch $@
+
+$(AUDIT)/installed: requirements-audit.lock
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python $(INSTALL) requirements-audit.lock
+	touch $@
+
+# known vulnerabilities of all that is installed
+audit: $(AUDIT)/installed
+	$(AUDIT)/bin/python .ci/audit.py
+
+# docs/licences.md from what is installed
+licences: $(VENV)/installed $(DVC)/installed $(AUDIT)/installed
+	$(AUDIT)/bin/python .ci/licences.py $(VENV) $(DVC) > docs/licences.md
 
 # docs/datasets.md from the registry; contact sheets are drawn of the prepared data sets named in PREPARED
 catalogue: $(VENV)/installed

@@ -198,16 +198,36 @@ def test_members_keep_the_registrys_order_and_name_single_categories():
     assert config.members("one") == {"demo": ("grid",)}
 
 
-def test_the_same_versions_everywhere():
+LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "dvc", "audit"))]
+
+
+def normal(requirement):
+    return re.sub(r"[-_.]+", "-", requirement).lower()
+
+
+def locked(name):
+    """Packages of a lock with their versions. Every one has a version and at least one checksum, and nothing else is there."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith(("#", "--extra-index-url "))]
+    entries = re.findall(r"^\S.*(?:\n    .*)*", "\n".join(lines), re.M)
+    pattern = r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+(?: \\\n    --hash=sha256:[0-9a-f]{64})+"
+    assert entries and all(re.fullmatch(pattern, entry) for entry in entries)
+    return {normal(entry.split()[0]) for entry in entries}
+
+
+def test_the_same_versions_everywhere_each_with_its_checksum():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    lock = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and not line.startswith("#")]
-
-    def normal(requirement):
-        return re.sub(r"[-_.]+", "-", requirement).lower()
-
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line) for line in lock)
-    assert {normal(requirement) for requirement in direct} <= {normal(line) for line in lock}
+    direct = {normal(name) for name in [*project["dependencies"], *project["optional-dependencies"]["test"]]}
+    packages = {name: locked(name) for name in LOCKS}
+    for torch in ("requirements-cpu.lock", "requirements-cuda.lock"):
+        assert direct <= packages["requirements.lock"] | packages[torch]
+        assert not packages["requirements.lock"] & packages[torch], "each is installed once"
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert "python=3.11" in conda and project["requires-python"].startswith(">=3.11")
-    assert {"pip": ["-r requirements.lock", "-e ."]} in conda, "conda takes the lock itself, so the versions are the same"
+    assert {"pip": ["-r requirements-cpu.lock", "-r requirements.lock"]} in conda, "conda takes the locks themselves"
+
+
+def test_the_licences_of_all_that_is_locked_are_listed():
+    listed = re.findall(r"^\| ([A-Za-z0-9._-]+) \| (\d[A-Za-z0-9.!+-]*) \|", (ROOT / "docs/licences.md").read_text(), re.M)
+    found = {normal(f"{name}=={version.partition('+')[0]}") for name, version in listed}
+    installed = locked("requirements.lock") | locked("requirements-cpu.lock") | locked("requirements-dvc.lock")
+    assert found == {package for package in installed if not package.startswith("setuptools==")}, "which every environment has"

@@ -1,0 +1,42 @@
+"""Ask an advisory service about every locked package, by pip-audit; other arguments go to it.
+
+Ends with 1 when a vulnerability is known. A service that does not answer is said, and is no failure: the locks pin checksums.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-dvc.lock", "requirements-audit.lock")
+
+
+def audited(lock: str, options: list[str]) -> list[dict]:
+    """What pip-audit says of each package of a lock."""
+    command = [str(Path(sys.executable).with_name("pip-audit")), "--require-hashes", "--disable-pip", "--requirement", lock]
+    command += ["--format", "json", "--progress-spinner", "off", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if not done.stdout.strip():
+        print(f"{lock}: not audited: {done.stderr.strip().splitlines()[-1]}")
+        return []
+    return json.loads(done.stdout)["dependencies"]
+
+
+def main(options: list[str]) -> int:
+    found = 0
+    for lock in LOCKS:
+        packages = audited(lock, options)
+        skipped = [package for package in packages if "skip_reason" in package]
+        print(f"{lock}: {len(packages) - len(skipped)} packages audited")
+        if skipped:
+            print(f"{lock}: {len(skipped)} packages NOT audited, for the first: {skipped[0]['skip_reason']}")
+        for package in packages:
+            for advisory in package.get("vulns", []):
+                found += 1
+                fixed = ", ".join(advisory["fix_versions"]) or "no version yet"
+                print(f"{package['name']} {package['version']}: {advisory['id']}, fixed in {fixed}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
