@@ -43,7 +43,7 @@ from decodiff.correction import correct
 from decodiff.data.maps import own_maps
 from decodiff.devices import device, precision
 from decodiff.metrics import METRICS, evaluate
-from decodiff.models.autoencoder import Autoencoder, channels_last
+from decodiff.models.autoencoder import STABLE_DIFFUSION, Autoencoder, channels_last
 from decodiff.models.unet import build_unet
 from decodiff.scheduler import DeviationScheduler
 from decodiff.scoring import anomaly_maps
@@ -90,14 +90,7 @@ def print_table(seconds: dict[str, float], images: int, floors: dict[str, float]
 def stable_diffusion_autoencoders() -> tuple[Autoencoder, Autoencoder]:
     """Of the shape of ``stabilityai/sd-vae-ft-ema`` with random weights, as this project lays them out and as they come."""
     torch.manual_seed(0)
-    module = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=SIDE,
-    )
+    module = AutoencoderKL(**STABLE_DIFFUSION, sample_size=SIDE)
     return Autoencoder(channels_last(copy.deepcopy(module)).to(device())), Autoencoder(module.to(device()))
 
 

@@ -13,6 +13,8 @@ import typer
 
 from decodiff.config import Config, load
 from decodiff.errors import InputError
+from decodiff.files import writing
+from decodiff.orphans import end_with_snakemake
 
 app = typer.Typer(
     name="decodiff",
@@ -59,8 +61,11 @@ def _begin(log: Path | None, threads: int | None = None) -> None:
     os.environ.setdefault("TQDM_MININTERVAL", "0.2" if sys.stderr.isatty() else "10")
     handlers: list[logging.Handler] = [logging.StreamHandler()]
     if log is not None and is_first:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
+        with writing(log):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(log, mode="w", encoding="utf-8"))
+        # a log that a full disk does not take is no reason to say more than that
+        logging.raiseExceptions = False
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=handlers)
     logging.getLogger("decodiff").setLevel(logging.INFO if is_first else logging.WARNING)
     if threads is not None:
@@ -411,6 +416,21 @@ def records(run: Annotated[str, typer.Argument(help="Name of a run whose files a
     export(run)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def plan(
+    context: typer.Context,
+    operations: Annotated[
+        float | None, typer.Option(min=1, help="Operations per second of networks where nothing was measured; by default 1e14.")
+    ] = None,
+) -> None:
+    """Say what a run will cost: jobs, GPU hours, the critical path. Takes the options of `snakemake` besides."""
+    from decodiff.planning.plan import STATED_OPERATIONS, planned
+    from decodiff.planning.show import show
+
+    rate = operations or STATED_OPERATIONS["cuda"]
+    show(*planned(context.args, rate), rate)
+
+
 @app.command()
 def explain(
     table: Annotated[Path, typer.Argument(help="CSV of a table, in results/<run>/tables.")],
@@ -543,6 +563,7 @@ def run() -> None:
     """Entry point: a user's mistake is one line and status 1."""
     # diffusers sets its own level when it is imported; it would warn of keys in a configuration that are ours
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    end_with_snakemake()
     try:
         app()
     except InputError as error:

@@ -38,7 +38,8 @@ class Variant:
     def name(self, level: str) -> str:
         """What tells it from others at a level, fit for a folder's name; ``base`` where it is as the run."""
         own = sorted((key, value) for key, value in self.changes.items() if key.partition(".")[0] in LEVELS[level])
-        return ",".join(f"{key.rpartition('.')[2]}={_text(value)}" for key, value in own) or BASE
+        # no commas: Snakemake takes them for the end of a wildcard when it hands a job to a cluster
+        return "+".join(f"{key.rpartition('.')[2]}={_text(value)}" for key, value in own) or BASE
 
     @property
     def names(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ def test_the_order_of_settings_makes_no_difference_and_names_are_safe():
     one = Variant("a", {"masking.patch_sides": [1, 2], "diffusion.objective": "../noise $(x)"})
     two = Variant("b", dict(reversed(list(one.changes.items()))))
     assert one.names == two.names
-    assert one.names["model"] == "objective=..-noise---x-,patch_sides=1-2"
+    assert one.names["model"] == "objective=..-noise---x-+patch_sides=1-2"
 
 
 def test_lines_that_share_a_variant_make_it_once_and_the_run_itself_is_none():
@@ -22,4 +22,4 @@ def test_lines_that_share_a_variant_make_it_once_and_the_run_itself_is_none():
         "T5": {"as T2": {"training.epochs": 8}, "as the run": {}},
     }
     found = combinations(sweep_variants(sweeps))
-    assert list(found) == [("epochs=8", "base", "base"), ("objective=noise,epochs=8", "base", "base")]
+    assert list(found) == [("epochs=8", "base", "base"), ("objective=noise+epochs=8", "base", "base")]

@@ -13,8 +13,17 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
 from decodiff.errors import InputError
-from decodiff.files import read_json, replacing
+from decodiff.files import replacing
+from decodiff.models.storage import checked_config, save_network
 
+# the shape of Stable Diffusion's autoencoders
+STABLE_DIFFUSION = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
 CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 
 
@@ -74,7 +83,7 @@ def save_autoencoder(autoencoder: Autoencoder, folder: Path) -> None:
     module = autoencoder.module
     module.register_to_config(scaling_factor=autoencoder.scaling_factor, posterior_std=autoencoder.posterior_std)
     with replacing(folder) as temporary:
-        module.save_pretrained(temporary)
+        save_network(module, temporary)
 
 
 def channels_last(module: AutoencoderKL | AutoencoderTiny) -> AutoencoderKL | AutoencoderTiny:
@@ -91,17 +100,18 @@ def load_autoencoder(path: str | Path, device: torch.device | str = "cpu") -> Au
     Only safetensors are read. Raises `InputError` when it cannot be found, loaded, or is of another kind.
     """
     folder = Path(path)
-    config = read_json(folder / "config.json") if folder.is_dir() else {"_class_name": "AutoencoderKL"}
-    kind = CLASSES.get(config.get("_class_name", ""))
+    config = checked_config(folder) if folder.is_dir() else {"_class_name": "AutoencoderKL"}
+    kind = CLASSES.get(str(config.get("_class_name")))
     if kind is None:
         raise InputError(
             f"{folder / 'config.json'}: _class_name {config.get('_class_name')!r}, expected {' or '.join(CLASSES)}"
         )
     try:
         module = kind.from_pretrained(path, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        result = Autoencoder(channels_last(module).to(device), posterior_std=float(config.get("posterior_std", 0.0)))
+    except Exception as error:  # whatever a damaged or malicious folder makes of the reader
         raise InputError(
             f"{path}: cannot load an autoencoder ({' '.join(str(error).split())[:200]}); give the id of one on the hub that "
             "can be reached, or a local folder with config.json and safetensors"
         ) from error
-    return Autoencoder(channels_last(module).to(device), posterior_std=float(config.get("posterior_std", 0.0)))
+    return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from decodiff.errors import InputError
+from decodiff.models.storage import checked_config
 
-# diffusers' own name of a network's weights
-WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 DROPOUT = 0.4
 LATENT_CHANNELS = 4
 
@@ -150,16 +151,32 @@ def build_unet(
     return model
 
 
+def prediction_operations(model: DeviationUNet, shape: tuple[int, ...]) -> int:
+    """Operations of one prediction for one latent of ``shape`` ``[C,h,w]``, two per multiply-add.
+
+    Counted on a copy without memory: PyTorch does not count the attention that processors compute.
+    """
+    empty = copy.deepcopy(model).to("meta").eval()
+    one = torch.zeros(1, dtype=torch.int64, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        empty(torch.zeros(1, *shape, device="meta"), one, one)
+    return counter.get_total_flops()
+
+
 def load_unet(folder: Path, device: torch.device | str = "cpu") -> DeviationUNet:
     """A trained network from its folder in diffusers' format, ready to predict; only safetensors are read.
 
     Raises:
         InputError: the folder is missing, damaged or holds another network.
     """
+    checked_config(folder)
     try:
-        model = DeviationUNet.from_pretrained(folder, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        model, found = DeviationUNet.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        if found["missing_keys"]:  # they would be random numbers
+            raise ValueError(f"{len(found['missing_keys'])} weights of its configuration are missing")
+        model = model.to(device).eval()
+    except Exception as error:  # whatever a damaged or malicious folder makes of the reader
         raise InputError(
             f"{folder}: cannot load the network ({' '.join(str(error).split())[:200]}); remove the folder and train again"
         ) from error
-    return model.to(device).eval()
+    return model

@@ -16,7 +16,7 @@ from decodiff.data.views import to_uint8
 from decodiff.files import read_array, read_json
 from decodiff.models.autoencoder import Autoencoder, load_autoencoder
 from decodiff.models.unet import DeviationUNet, load_unet
-from decodiff.reporting.drawing import MAP_COLOURS, ground_truth, save, show, use_style
+from decodiff.reporting.drawing import MAP_COLOURS, ground_truth, literal, save, show, use_style
 from decodiff.reporting.figures import median_examples
 from decodiff.reporting.sources import Part
 from decodiff.settings import Correction, Diffusion
@@ -106,7 +106,7 @@ def step_by_step(course: Course, path: Path) -> None:
             show(axis, image, title if number == 0 else None)
         show(axes[-1], part.maps[position], "map" if number == 0 else None, cmap=MAP_COLOURS, vmin=0, vmax=part.map_limit)
         row = part.rows[position]
-        axes[0].set_ylabel(f"{row.category}\n{row.defect}", fontsize=6.5)
+        axes[0].set_ylabel(literal(f"{row.category}\n{row.defect}"), fontsize=6.5)
     if not lines:
         grid[0][0].text(0.5, 0.5, "no anomalous image", ha="center")
     save(figure, path)

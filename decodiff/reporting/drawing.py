@@ -23,6 +23,11 @@ def use_style() -> None:
     pyplot.style.use(STYLE)
 
 
+def literal(text: str) -> str:
+    """A name as it is, in text that may hold formulas between dollar signs."""
+    return text.replace("$", r"\$")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write ``path`` (PNG) and the PDF beside it, without dates or versions."""
     with replacing(path) as temporary:

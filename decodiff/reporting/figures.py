@@ -10,7 +10,16 @@ from matplotlib import pyplot
 from decodiff.errors import InputError
 from decodiff.files import read_csv
 from decodiff.metrics import MAX_FPR
-from decodiff.reporting.drawing import ANOMALOUS_COLOUR, MAP_COLOURS, NORMAL_COLOUR, ground_truth, save, show, use_style
+from decodiff.reporting.drawing import (
+    ANOMALOUS_COLOUR,
+    MAP_COLOURS,
+    NORMAL_COLOUR,
+    ground_truth,
+    literal,
+    save,
+    show,
+    use_style,
+)
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.sources import Part
 from decodiff.stages.curves import FALSE_POSITIVE_RATE, OVERLAP_FILE, PRECISION_FILE, RECALL
@@ -88,7 +97,7 @@ def qualitative_grid(part: Part, examples: list[tuple[str, int]], path: Path) ->
             axes.title.set_fontsize(6.5)
         beside = figure.add_subplot(grid[line, block * 5])
         beside.set_axis_off()
-        beside.text(1, 0.5, caption, ha="right", va="center", fontsize=6.5, transform=beside.transAxes)
+        beside.text(1, 0.5, literal(caption), ha="right", va="center", fontsize=6.5, transform=beside.transAxes)
     save(figure, path)
 
 
@@ -113,7 +122,7 @@ def _distributions(axes, part: Part) -> None:
             heights = row + offset + 0.12 * ((np.arange(len(scores)) * 0.618) % 1 - 0.5)
             name = ("anomalous" if label else "normal") if row == 0 else None
             axes.plot(scores, heights, marker, color=colour, markersize=2.2, alpha=0.7, linestyle="none", label=name)
-    axes.set_yticks(range(len(part.by_category())), list(part.by_category()))
+    axes.set_yticks(range(len(part.by_category())), [literal(category) for category in part.by_category()])
     axes.set_ylim(-0.5, len(part.by_category()) + 0.15)
     axes.set_xlabel("image score (black: threshold)" if thresholds else "image score")
     axes.legend(loc="upper center", ncols=2, handletextpad=0.1)
@@ -128,7 +137,7 @@ def curves(part: Part, path: Path) -> None:
         rows = read_csv(part.results / file, (axis, MEAN))
         for category in part.by_category():
             if rows and category in rows[0]:
-                axes.plot([float(row[axis]) for row in rows], [float(row[category]) for row in rows], label=category)
+                axes.plot([float(row[axis]) for row in rows], [float(row[category]) for row in rows], label=literal(category))
     middle.set(xlabel="pixel recall", ylabel="pixel precision", xlim=(0, 1), ylim=(0, 1.02))
     right.set(xlabel="pixel false-positive rate", ylabel="region overlap (PRO)", xlim=(0, MAX_FPR), ylim=(0, 1.02))
     if right.get_lines():

@@ -10,7 +10,7 @@ from typing import Any
 
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json, sha256, write_json
-from decodiff.models.unet import WEIGHTS_FILE
+from decodiff.models.storage import WEIGHTS_FILE
 from decodiff.provenance import environment
 
 PROVENANCE_FILE = "provenance.json"

@@ -144,7 +144,7 @@ def _rows(table: Table, marks: dict[int, str], escape) -> tuple[list[list[str]],
 
 def to_markdown(table: Table) -> str:
     """The table as a GitHub Markdown table in percent, with its caption above and its notes below."""
-    (heading, *rows), notes = _rows(table, {1: "**{}**", 2: "<u>{}</u>"}, str)
+    (heading, *rows), notes = _rows(table, {1: "**{}**", 2: "<u>{}</u>"}, _markdown_escape)
     align = ["---:" if name in HEADINGS.values() else "---" for name in heading]
     lines = [f"**{table.name}.** {CAPTIONS[table.name]} Metrics in percent.", ""]
     lines += ["| " + " | ".join(cells) + " |" for cells in (heading, align, *rows)]
@@ -153,19 +153,25 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{character: f"\\{character}" for character in "&%_#${}"},
+    "–": "--",
+    "−": "$-$",
+    "±": r"$\pm$",
+}
+# what would end a cell, or begin a tag or code
+MARKDOWN = {"|": r"\|", "<": "&lt;", "`": r"\`"}
+
+
 def _latex_escape(text: str) -> str:
-    for plain, escaped in (
-        ("\\", r"\textbackslash{}"),
-        ("&", r"\&"),
-        ("%", r"\%"),
-        ("_", r"\_"),
-        ("#", r"\#"),
-        ("–", "--"),
-        ("−", "$-$"),
-        ("±", r"$\pm$"),
-    ):
-        text = text.replace(plain, escaped)
-    return text
+    return text.translate(str.maketrans(LATEX))
+
+
+def _markdown_escape(text: str) -> str:
+    return text.translate(str.maketrans(MARKDOWN))
 
 
 def to_latex(table: Table) -> str:
