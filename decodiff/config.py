@@ -8,6 +8,7 @@ parameters, so a changed setting reruns the stages that read it and no others. T
 from __future__ import annotations
 
 import itertools
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,7 @@ from decodiff.settings import (
     Evaluation,
     Image,
     Inference,
+    Label,
     Masking,
     Name,
     Positive,
@@ -40,6 +42,8 @@ from decodiff.settings import (
 from decodiff.timesteps import strided_timesteps
 from decodiff.variants import VARIED_SECTIONS, sweep_variants
 
+# of a configuration, in all
+MAX_VALUES = 10_000
 # of this checkout, wherever a command is started
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
 # in the name of a scope
@@ -99,7 +103,7 @@ class Config(Section):
     correction: Correction = Correction()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
-    sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6"], dict[str, dict[str, Any]]] = {}
+    sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6"], dict[Label, dict[str, Any]]] = {}
     sweep_scopes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -312,12 +316,29 @@ def _with_single_categories(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "scopes": completed}
 
 
+def _check_size(settings: Any, name: str) -> None:
+    """Refuse what aliases blow up: a few lines of them can stand for billions of values, or for themselves.
+
+    Raises:
+        InputError: more than `MAX_VALUES`.
+    """
+    values, seen = [settings], 0
+    while values:
+        value, seen = values.pop(), seen + 1
+        if seen > MAX_VALUES:
+            raise InputError(f"{name}: more than {MAX_VALUES:,} values, aliases counted as what they stand for; write it out")
+        if isinstance(value, Mapping):
+            values += value.values()
+        elif isinstance(value, list | tuple | set):
+            values += value
+
+
 def _read_yaml(path: Path, what: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot read the {what} ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
@@ -330,6 +351,7 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
     Raises:
         InputError: one line that names each wrong key and what was expected.
     """
+    _check_size(settings, name)
     recipe = settings.get("recipe")
     if isinstance(recipe, str):
         path = RECIPES / f"{Path(recipe).name}.yaml"
@@ -348,9 +370,10 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
             if problem["type"] == "extra_forbidden":
                 message = "unknown key; see config/README.md for those there are"
             elif problem["type"] != "value_error" and not isinstance(problem["input"], dict):
-                message += f", got {problem['input']!r}"
+                message += f", got {reprlib.repr(problem['input'])}"
             problems.append(f"{key}: {message}" if key else message)
-        raise InputError(f"{name}: {'; '.join(problems)}") from error
+        # labels and values may hold line breaks
+        raise InputError(" ".join(f"{name}: {'; '.join(problems)}".split())) from error
 
 
 def load(path: Path) -> Config:

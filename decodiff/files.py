@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import glob
 import hashlib
 import io
 import json
+import logging
 import os
 import platform
 import shutil
@@ -18,6 +21,58 @@ from typing import Any
 import numpy as np
 
 from decodiff.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# what a full, a broken or a protected disk answers to a write
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file that a disk does not take. Raises `InputError` in place of the system's error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        raise InputError(f"{path}: cannot be written ({error.strerror}); see to the disk and run again") from error
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Be the only process that makes ``path``, of which parts are kept in between; gives whether another had to be waited for.
+
+    Another may be at it: a job outlives a Snakemake that was killed, on a cluster on another machine.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    waited = False
+    while True:
+        with writing(lock):
+            stream = open(lock, "a+", encoding="utf-8")
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            log.info("%s: %s is at work on it; waiting for its end", path, stream.read().strip() or "another process")
+            waited = True
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            log.warning("%s: files cannot be locked here (%s); see that nothing else makes it", path, error.strerror)
+            break
+        # the one that held it may have removed it meanwhile
+        if lock.exists() and os.path.samestat(os.fstat(stream.fileno()), lock.stat()):
+            break
+        stream.close()
+    stream.truncate(0)
+    stream.write(f"process {os.getpid()} on {platform.node()}")
+    stream.flush()
+    try:
+        yield waited
+    finally:
+        lock.unlink(missing_ok=True)
+        stream.close()
 
 
 def _is_running(process: str) -> bool:
@@ -45,19 +100,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it takes the place of ``path``, on failure it is removed.
 
     The temporary name keeps the suffix, for writers that read the format off it. Folders work as well as files. What an
-    earlier process left behind when it was killed is removed too.
+    earlier process left behind when it was killed is removed too. Raises `InputError` when the disk does not take it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    remove(temporary)
-    try:
-        yield temporary
-        if temporary.is_dir():
-            remove(path)
-        os.replace(temporary, path)
-    finally:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
         remove(temporary)
+        try:
+            yield temporary
+            if temporary.is_dir():
+                remove(path)
+            os.replace(temporary, path)
+        finally:
+            remove(temporary)
 
 
 def remove(path: Path) -> None:
@@ -85,12 +141,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Raises `InputError` when the file is missing or not JSON."""
+def read_json(path: Path, keys: Iterable[str] = ()) -> Any:
+    """Raises `InputError` when the file is missing, not JSON, or has not some keys that it must have."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable JSON file ({error}); make it again") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise InputError(f"{path}: no {', '.join(missing)} in it; make it again")
+    return content
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -188,22 +248,34 @@ def writing_array(path: Path, shape: tuple[int, ...], dtype: np.dtype | type) ->
             raise ValueError(f"{path}: {array.length} items written of {shape[0]}")
 
 
+def _without_elements(path: Path) -> np.ndarray | None:
+    """The array of a ``.npy`` file without elements, which cannot be mapped; ``None`` when the file is not one."""
+    try:
+        with open(path, "rb") as stream:
+            np.lib.format.read_magic(stream)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            return np.empty(shape, dtype) if 0 in shape and not dtype.hasobject and not stream.read(1) else None
+    except Exception:  # as above
+        return None
+
+
 def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
     """Open a ``.npy`` file, memory-mapped and read-only; ``None`` in ``shape`` takes any length.
 
     Raises:
         InputError: the file is missing, truncated, holds objects, or has another shape.
     """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such array; run the stage that makes it")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        if Path(path).is_file():
-            try:  # an array without elements cannot be mapped
-                array = np.load(path, allow_pickle=False)
-            except (OSError, ValueError, EOFError):
-                raise InputError(f"{path}: not a whole .npy array ({error}); remove it and run again") from error
-        else:
-            raise InputError(f"{path}: no such array; run the stage that makes it") from error
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # whatever a damaged or malicious file makes of the reader
+        array = _without_elements(path)
+        if array is None:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: not a whole .npy array ({reason}); remove it and run again") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{path}: an array of {array.dtype}, expected numbers; remove it and run again")
     if len(array.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):
         raise InputError(f"{path}: an array of shape {array.shape}, expected {shape}; remove it and run again")
     return array

@@ -14,7 +14,11 @@ from decodiff.timesteps import strided_timesteps
 HUB_DOWNSAMPLING = 8
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+# of a line in a table
+Label = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")]
 Positive = Annotated[int, Field(gt=0)]
+Side = Annotated[int, Field(gt=0, le=16_384)]
+ScheduleLength = Annotated[int, Field(gt=0, le=100_000)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -83,8 +87,8 @@ class Data(Section):
 class Image(Section):
     """Images are resized to ``resize`` pixels square; the networks see the central ``crop``."""
 
-    resize: Positive
-    crop: Positive
+    resize: Side
+    crop: Side
 
 
 class PretrainedAutoencoder(Section):
@@ -99,7 +103,8 @@ class PretrainedAutoencoder(Section):
         config = Path(self.path) / "config.json"
         if not config.is_file():
             return HUB_DOWNSAMPLING
-        return 2 ** (len(read_json(config).get("down_block_types", "1234")) - 1)
+        blocks = read_json(config, ("down_block_types",))["down_block_types"]
+        return 2 ** (len(blocks) - 1) if isinstance(blocks, list) else HUB_DOWNSAMPLING
 
 
 class TrainedAutoencoder(Section):
@@ -149,7 +154,7 @@ class Diffusion(Section):
     """
 
     objective: Literal["deviation", "noise"] = "deviation"
-    num_train_timesteps: Positive = 10
+    num_train_timesteps: ScheduleLength = 10
     trained_timesteps: Positive | None = None
 
     @property
@@ -251,7 +256,7 @@ class Correction(Section):
     """
 
     steps: Positive = 5
-    num_train_timesteps: Positive | None = None
+    num_train_timesteps: ScheduleLength | None = None
     noise_timestep: Annotated[int, Field(ge=0)] | None = None
     batch_size: Positive = 16
 

@@ -22,8 +22,19 @@ from decodiff.files import read_json, replacing, sha256, write_json
 MAX_RATIO = 50
 # counted for every member at least, so that many empty ones are a bomb too
 MEMBER_BYTES = 512
+# bytes of what a tar archive says of one member
+MAX_HEADER = 1 << 20
 # written into the unpacked folder last: what it was made from and what it holds
 RECORD = ".unpacked.json"
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A member whose names and other words are not larger than they may be; tarfile reads them as a whole."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if not self.isreg() and self.size > MAX_HEADER:
+            raise ValueError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(archive)
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class _Member:
 
 
 def _tar_members(path: Path) -> Iterator[_Member]:
-    with tarfile.open(path) as archive:
+    with tarfile.open(path, tarinfo=_TarInfo) as archive:
         for item in archive:
             is_link = item.issym() or item.islnk()
             kind = "folder" if item.isdir() else "file" if item.isreg() else "link" if is_link else "device"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from decodiff.errors import InputError
 from decodiff.files import bytes_sha256, remove, write_text
 
 PROBLEMS_SHOWN = 5
+# what stands beside the categories in files of results
+RESERVED = ("mean", "recall", "false_positive_rate")
 PROBLEMS_FILE = "problems.txt"
 
 
@@ -79,10 +82,21 @@ def _checked(entry: Entry, root: Path, folder: Path) -> _Checked | str:
     return _Checked(row, f"{names[0]}\t{digest}\t{names[1]}\t{mask_digest}\n")
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name can stand in a line of a table."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name)
+
+
 def _set_problems(entries: list[Entry], known: tuple[str, ...], root: Path) -> list[str]:
     """What is wrong with the data set as a whole."""
     found = {entry.category for entry in entries}
-    problems = [f"{root}: unknown category {category!r}" for category in sorted(found - set(known))] if known else []
+    names = {name for entry in entries for name in (entry.category, entry.defect, os.path.relpath(entry.image, root))}
+    broken = sorted(name for name in names if not _is_text(name))
+    problems = [f"{root}: {name!r} holds a line break or another control character; rename it" for name in broken]
+    problems += [
+        f"{root}: {name!r} is a column of the results; call the category otherwise" for name in RESERVED if name in found
+    ]
+    problems += [f"{root}: unknown category {category!r}" for category in sorted(found - set(known))] if known else []
     for category in known or sorted(found):
         splits = {entry.split for entry in entries if entry.category == category}
         if "train" not in splits:

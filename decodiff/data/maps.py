@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from decodiff.data.images import read_mask
+from decodiff.data.images import decode, read_bytes, read_mask
 from decodiff.data.layouts import NORMAL_FOLDERS
 from decodiff.data.rows import Row, read_positions, read_rows
 from decodiff.data.views import cropped
@@ -164,11 +163,7 @@ def _read_map(path: Path) -> np.ndarray:
     if path.suffix.lower() in ARRAY_SUFFIXES:
         array = np.array(read_array(path, (None, None)))
     else:
-        try:
-            with Image.open(path) as picture:
-                array = np.asarray(picture)
-        except OSError as error:
-            raise InputError(f"{path}: not a whole image ({error}); write the map again") from error
+        array = np.asarray(decode(read_bytes(path), path))
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected a map of numbers [H,W]")
     return array if array.dtype.kind == "f" else array.astype(np.float32)
@@ -191,7 +186,7 @@ def _saved_batch(path: Path, dataset: str) -> tuple[list[Key], list[str], np.nda
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or malicious file makes of the reader
-        reason = str(error).splitlines()[0][:200]
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: cannot be read safely ({reason}); save plain tensors and lists of text") from error
     content = content if isinstance(content, dict) else {}
     maps = next((content[key] for key in BATCH_MAPS if isinstance(content.get(key), torch.Tensor)), None)
@@ -202,7 +197,7 @@ def _saved_batch(path: Path, dataset: str) -> tuple[list[Key], list[str], np.nda
     if maps.ndim != 3 or len(maps) != len(paths):
         raise InputError(f"{path}: maps of shape {tuple(maps.shape)} for {len(paths)} image files; expected [N,H,W], one each")
     names = [str(name) for name in paths]
-    return [_key_of(Path(name), dataset) for name in names], names, maps.float().numpy()
+    return [_key_of(Path(name), dataset) for name in names], names, maps.detach().float().numpy()
 
 
 def _source(maps: Path, dataset: str) -> tuple[list[Key], list[str], tuple[int, ...], Read]:

@@ -78,6 +78,8 @@ def read_positions(path: Path) -> tuple[np.ndarray, list[Row]]:
     """What `write_positions` wrote: positions int64 ``[N]`` and rows. Raises `InputError` when the file is damaged."""
     try:
         positions = np.array([int(values[POSITION]) for values in read_csv(path, (POSITION,))], dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: a position is not a number ({error}); correct the images again") from error
+    if positions.min(initial=0) < 0:
+        raise InputError(f"{path}: position {positions.min()} counts from the end; correct the images again")
     return positions, read_rows(path)

@@ -134,7 +134,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"it holds {found[1]}, which could run code" if found else "it holds more than weights, or is damaged"
         raise InputError(f"{path}: not read: {what}; save the state dict alone with torch.save") from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # whatever a damaged or malicious file makes of the reader
         raise InputError(f"{path}: not a whole PyTorch checkpoint ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, expected a dictionary with the weights")

@@ -1,27 +1,77 @@
-"""Where a training stands, on disk: states to resume from, each written whole or not at all, the last two kept."""
+"""Networks and trainings on disk: weights with their checksum, and states to resume from, of which the last two are kept."""
 
 from __future__ import annotations
 
+import errno
 import logging
-import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
+from safetensors import SafetensorError
 
 from decodiff.errors import InputError
-from decodiff.files import replacing
+from decodiff.files import read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
 
+# diffusers' own names
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+CONFIG_FILE = "config.json"
+CHECKSUM_KEY = "weights_sha256"
 KEPT = 2
+
+
+def save_network(network: ModelMixin, folder: Path) -> None:
+    """Write a network into ``folder`` in diffusers' format; ``config.json`` also gets the SHA-256 of the weights.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    try:
+        network.save_pretrained(folder)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error)) from error
+    write_json(folder / CONFIG_FILE, {**read_json(folder / CONFIG_FILE), CHECKSUM_KEY: sha256(folder / WEIGHTS_FILE)})
+
+
+def checked_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a network in diffusers' format, once its weights are those that `save_network` wrote there.
+
+    Weights of others, whose configuration has no checksum, are taken as they are.
+
+    Raises:
+        InputError: the weights have changed since, or a file is missing or damaged.
+    """
+    config = read_json(folder / CONFIG_FILE)
+    if not isinstance(config, dict):
+        raise InputError(f"{folder / CONFIG_FILE}: holds {type(config).__name__}, expected a network's configuration")
+    known = config.get(CHECKSUM_KEY)
+    if known is None:
+        return config
+    try:
+        found = sha256(folder / WEIGHTS_FILE)
+    except OSError as error:
+        raise InputError(f"{folder / WEIGHTS_FILE}: no such weights; remove the folder and train again") from error
+    if found != known:
+        raise InputError(
+            f"{folder / WEIGHTS_FILE}: damaged, its SHA-256 is not that in {CONFIG_FILE}; remove the folder and run again, or "
+            "bring it once more"
+        )
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Raises `InputError` when the file is damaged or holds what only code could read back."""
     try:
+        # PyTorch does not look at the checksums that its archives have
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} has another checksum")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # whatever a damaged or malicious file makes of the reader
         raise InputError(
             f"{path}: not a state to resume from ({' '.join(str(error).split())[:120]}); remove it to start anew"
         ) from error

@@ -17,7 +17,7 @@ from decodiff.data.procedural import dead_leaves_bank
 from decodiff.data.views import to_tensor
 from decodiff.devices import device
 from decodiff.errors import InputError
-from decodiff.files import read_array
+from decodiff.files import alone, read_array
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.storage import States
 from decodiff.seeds import derived_seed, numpy_generator, torch_generator
@@ -172,7 +172,8 @@ def autoencoder(
         return
     side = image.resize
     sources = [read_array(folder / "train_images.npy", (None, side, side, 3)) for folder in prepared]
-    result = train_autoencoder(settings, sources, seed, output)
-    save_autoencoder(result, output)
-    States(output, None).clear()
+    with alone(output):
+        result = train_autoencoder(settings, sources, seed, output)
+        save_autoencoder(result, output)
+        States(output, None).clear()
     log.info("scaling factor %.4f", result.scaling_factor)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from decodiff.correction import correct as correct_latent
@@ -17,7 +16,8 @@ from decodiff.data.rows import Row, read_rows, write_positions
 from decodiff.devices import device, device_name, precision
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json, sha256, write_json, writing_array
-from decodiff.models.unet import WEIGHTS_FILE, load_unet
+from decodiff.models.storage import WEIGHTS_FILE
+from decodiff.models.unet import load_unet, prediction_operations
 from decodiff.provenance import environment
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import torch_generator
@@ -48,14 +48,6 @@ def noised(latent: torch.Tensor, rows: list[Row], seed: int, scheduler, correcti
     return scheduler.add_noise(latent, noise.to(latent), timestep)
 
 
-def _operations(model: torch.nn.Module, shape: tuple[int, ...]) -> int:
-    """Operations of one prediction for one image, two per multiply-add, as PyTorch counts them."""
-    one = torch.zeros(1, dtype=torch.int64, device=device())
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *shape, device=device()), one, one)
-    return counter.get_total_flops()
-
-
 def _peak_mib() -> float:
     """The most memory held so far in MiB: on the accelerator if there is one, else by the process."""
     if device().type == "cuda":
@@ -83,7 +75,7 @@ def correct(
     Raises:
         InputError: the network knows no category of this data set, or files are damaged.
     """
-    model, record = load_unet(unet, device()), read_json(unet / "training.json")
+    model, record = load_unet(unet, device()), read_json(unet / "training.json", ("categories", "diffusion", "seed"))
     if record["diffusion"] != diffusion.model_dump():
         raise InputError(f"{unet / 'training.json'}: trained with diffusion {record['diffusion']}, the configuration differs")
     known = record["categories"]
@@ -112,7 +104,7 @@ def correct(
         "seed": record["seed"],
         "steps": len(scheduler.timesteps),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "operations_per_image": _operations(model, latent_shape) * len(scheduler.timesteps),
+        "operations_per_image": prediction_operations(model, latent_shape) * len(scheduler.timesteps),
         "images_per_second": len(chosen) / seconds,
         "peak_mib": _peak_mib(),
         "device": device_name(),

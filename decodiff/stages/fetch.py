@@ -19,7 +19,7 @@ from decodiff.data.manifest import PROBLEMS_FILE, Content, check_entries, refuse
 from decodiff.data.registry import REGISTRY, Counts, DataSet
 from decodiff.data.rows import Row, write_rows
 from decodiff.errors import InputError
-from decodiff.files import read_json, replacing, sha256, write_json
+from decodiff.files import alone, read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,8 @@ def fetch(
     record = folder / RECORD
     if not record.is_file() and dataset.origin != "own":
         log.info("%s: licence %s; cite %s", dataset.title, dataset.licence, dataset.citation)
-    root = find_root(dataset.layout, _obtain(name, kind, dataset, source, folder))
+    with alone(manifest):
+        root = find_root(dataset.layout, _obtain(name, kind, dataset, source, folder))
     entries = read_layout(dataset.layout, root, dataset.categories)
     held_out = dataset.held_out if split == "released" else hold_out
     if held_out:

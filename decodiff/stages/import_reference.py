@@ -8,6 +8,7 @@ from pathlib import Path
 from decodiff.errors import InputError
 from decodiff.files import replacing, sha256, write_json
 from decodiff.models.reference import load_reference
+from decodiff.models.storage import save_network
 from decodiff.provenance import environment
 from decodiff.settings import Diffusion, Training
 
@@ -43,6 +44,6 @@ def import_reference(
         "environment": environment(),
     }
     with replacing(output) as temporary:
-        model.save_pretrained(temporary)
+        save_network(model, temporary)
         write_json(temporary / "training.json", record)
     log.info("%s: %s of %d categories from %s", output, training.unet, len(known), weights)

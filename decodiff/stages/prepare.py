@@ -16,7 +16,7 @@ from decodiff.data.images import mask_files, read_mask, read_rgb
 from decodiff.data.parallel import in_order
 from decodiff.data.rows import Row, read_rows, write_rows
 from decodiff.errors import InputError
-from decodiff.files import GrowingArray, read_array, read_json, remove, write_json
+from decodiff.files import GrowingArray, alone, read_array, read_json, remove, write_json, writing
 from decodiff.protocols import PROTOCOLS
 
 log = logging.getLogger(__name__)
@@ -126,16 +126,17 @@ def prepare(manifest: Path, resize: int, output: Path, threads: int | None = Non
     key = _key(rows, root, resize)
     trained = [row for row in rows if row.split == "train"]
     by_split = dict(zip(PREPARED_SPLITS, (trained, [row for row in rows if row.split != "train"])))
-    if _is_complete(output, key, by_split, resize):
-        log.info("%s: there already", output)
-        return
     partial = output.with_name(f".{output.name}.part")
-    if not (partial / KEY_FILE).is_file() or read_json(partial / KEY_FILE) != key:
-        remove(partial)
-        write_json(partial / KEY_FILE, key)
-    for split, chosen in by_split.items():
-        _fill(split, chosen, root, resize, partial, threads)
-        write_rows(partial / f"{split}.csv", chosen)
-        log.info("%s: %d images of %d×%d pixels", split, len(chosen), resize, resize)
-    remove(output)
-    partial.rename(output)
+    with alone(output), writing(output):
+        if _is_complete(output, key, by_split, resize):
+            log.info("%s: there already", output)
+            return
+        if not (partial / KEY_FILE).is_file() or read_json(partial / KEY_FILE) != key:
+            remove(partial)
+            write_json(partial / KEY_FILE, key)
+        for split, chosen in by_split.items():
+            _fill(split, chosen, root, resize, partial, threads)
+            write_rows(partial / f"{split}.csv", chosen)
+            log.info("%s: %d images of %d×%d pixels", split, len(chosen), resize, resize)
+        remove(output)
+        partial.rename(output)

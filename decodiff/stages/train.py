@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +15,10 @@ from decodiff.correction import correct
 from decodiff.data.rows import read_rows
 from decodiff.devices import device
 from decodiff.errors import InputError
-from decodiff.files import read_array, replacing, write_json
+from decodiff.files import alone, read_array, read_json, replacing, write_json
 from decodiff.models.autoencoder import Autoencoder, load_autoencoder
 from decodiff.models.reference import start_from
-from decodiff.models.storage import States
+from decodiff.models.storage import States, save_network
 from decodiff.models.unet import build_unet
 from decodiff.provenance import environment
 from decodiff.scheduler import DeviationScheduler
@@ -49,6 +52,16 @@ def _look(sets: list[TrainingSet], data: TrainingData, autoencoder: Autoencoder,
         return ((torch.cat(pictures, dim=3) + 1) / 2).clamp(0, 1)
 
     return look
+
+
+def _is_made(output: Path, settings: dict[str, Any]) -> bool:
+    """Whether a network with these settings is there."""
+    if not (output / "training.json").is_file():
+        return False
+    record = read_json(output / "training.json")
+    del record["environment"]
+    # through JSON, as the record went
+    return record == json.loads(json.dumps(settings))
 
 
 def train(
@@ -103,14 +116,20 @@ def train(
         look = _look(sets, data, coder, diffusion, training.look_images)
     states = States(output, {**settings, "data": [item.fingerprint() for item in sets]})
     loop = Loop(network, data, diffusion, masking, training, seed, tensorboard)
-    loop.run(states, look)
-    if loop.accelerator.is_main_process:
-        with replacing(output) as temporary:
-            with loop.result() as trained:
-                trained.save_pretrained(temporary)
-            write_json(temporary / "training.json", {**settings, "environment": made_with})
-            loop.log.write(temporary)
-        states.clear()
-        log.info("%d images of %d categories, final loss %s", len(data), len(data.categories), loop.log.rows[-1]["loss"])
+    is_first = loop.accelerator.is_main_process
+    with alone(output) if is_first else nullcontext(False) as waited:
+        loop.accelerator.wait_for_everyone()
+        if waited and loop.accelerator.num_processes == 1 and _is_made(output, settings):
+            log.info("%s: trained by the process that was waited for", output)
+            return
+        loop.run(states, look)
+        if is_first:
+            with replacing(output) as temporary:
+                with loop.result() as trained:
+                    save_network(trained, temporary)
+                write_json(temporary / "training.json", {**settings, "environment": made_with})
+                loop.log.write(temporary)
+            states.clear()
+            log.info("%d images of %d categories, final loss %s", len(data), len(data.categories), loop.log.rows[-1]["loss"])
     loop.accelerator.wait_for_everyone()
     loop.accelerator.end_training()
