@@ -13,6 +13,7 @@ from decodiff import records
 from decodiff.config import validate, write_config
 from decodiff.errors import InputError
 from decodiff.fingerprint import code_hash
+from decodiff.planning import plan
 from decodiff.reporting.names import (
     ACCURACY_FIGURE,
     COMPARISON_FIGURE,
@@ -34,8 +35,8 @@ try:
 except InputError as error:
     raise WorkflowError(str(error))
 
-# the environment's own commands, also when it is not activated
-shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH; ")
+# the environment's own commands, also when it is not activated; they end when this Snakemake does, however it does
+shell.prefix(f"export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH DECODIFF_STARTED_BY=$PPID; ")
 
 MODELS = f"models/{CONFIG.run}"
 RESULTS = f"results/{CONFIG.run}"
@@ -74,6 +75,12 @@ if "T4" in SWEEPS:
 
 # tasks that compute with networks use all cores there are and hold the one device slot (see the profile)
 NETWORK_THREADS = 64
+
+
+def growing(amount):
+    """Memory or wall time of a job: the amount at the first attempt, twice of it at the second, and so on."""
+    return lambda wildcards, attempt: amount * attempt
+
 
 # what starts a training: several processes by torchrun, on GPUs if there are some
 LAUNCHER = f"torchrun --standalone --nproc-per-node {CONFIG.processes} --no-python --" if CONFIG.processes > 1 else ""
@@ -161,11 +168,29 @@ def refuse_surprises():
         )
 
 
+def show_plan():
+    """Say what is about to start; on a cluster jobs are taken to have a GPU, here they have what there is."""
+    from decodiff.devices import device
+    from decodiff.planning.show import summary
+
+    kind = "cpu" if workflow.local_exec and device().type == "cpu" else "cuda"
+    expected, _ = plan.plan_of(workflow.dag, CONFIG, plan.STATED_OPERATIONS[kind])
+    print(summary(expected, "CPU" if kind == "cpu" else "GPU"), file=sys.stderr)
+
+
 # What every command is given as --config. It is no rule's output: Snakemake does not look at the settings of a job whose input
 # is about to be made again, not even when that input is `ancient`. Each rule watches its own settings instead.
 onstart:
     refuse_surprises()
-    write_config(CONFIG, CONFIG_FILE)
+    show_plan()
+    try:
+        write_config(CONFIG, CONFIG_FILE)
+    except InputError as error:
+        raise WorkflowError(str(error))
+
+
+# for `decodiff plan`
+plan.workflow = workflow
 
 
 # A job's own process reads the Snakefile too; the records are of use to the one that plans.

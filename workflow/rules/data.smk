@@ -13,8 +13,8 @@ rule fetch:
         "logs/data/{dataset}-fetch.tsv"
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     shell:
         "decodiff fetch {wildcards.dataset:q} --config {CONFIG_FILE:q} --output {output:q} --threads {threads} --log {log:q}"
 
@@ -34,7 +34,7 @@ rule prepare:
         f"logs/data/{{dataset}}-{PREPARED}.tsv"
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     shell:
         "decodiff prepare {input.manifest:q} --resize {params.resize} --output {params.output:q} --threads {threads} --log {log:q}"

@@ -23,8 +23,8 @@ rule autoencoder:
     threads: NETWORK_THREADS
     resources:
         device=1,
-        mem_mb=4000,
-        runtime=240,
+        mem_mb=growing(4000),
+        runtime=growing(240),
     shell:
         "decodiff autoencoder --config {CONFIG_FILE:q} {params.prepared:q} --output {params.output:q} "
         "--threads {threads} --log {log:q}"
@@ -51,8 +51,8 @@ rule encode:
     threads: NETWORK_THREADS
     resources:
         device=1,
-        mem_mb=6000,
-        runtime=480,
+        mem_mb=growing(6000),
+        runtime=growing(480),
     shell:
         "decodiff encode --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --threads {threads} --log {log:q}"
@@ -77,8 +77,8 @@ rule encode_test:
     threads: NETWORK_THREADS
     resources:
         device=1,
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=growing(6000),
+        runtime=growing(240),
     shell:
         "decodiff encode-test --config {CONFIG_FILE:q} --prepared {params.prepared:q} --autoencoder {params.autoencoder:q} "
         "--output {params.output:q} --threads {threads} --log {log:q}"
@@ -107,8 +107,8 @@ if CONFIG.model.source == "reference":
         benchmark:
             f"{LOGS}/{{scope}}-{{seed}}-import.tsv"
         resources:
-            mem_mb=8000,
-            runtime=30,
+            mem_mb=growing(8000),
+            runtime=growing(30),
         shell:
             "decodiff import-reference {input:q} --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --output {params.output:q} "
             "--log {log:q}"
@@ -155,8 +155,8 @@ else:
         threads: NETWORK_THREADS
         resources:
             device=1,
-            mem_mb=16000 if CONFIG.training.unet in ("UNet_M", "UNet_L") else 4000,
-            runtime=2880,
+            mem_mb=growing(16000 if CONFIG.training.unet in ("UNet_M", "UNet_L") else 4000),
+            runtime=growing(2880),
         shell:
             "{LAUNCHER} decodiff train --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --seed {wildcards.seed} "
             "{params.latents:q} {params.prepared:q} {params.autoencoder:q} --output {params.output:q} "

@@ -58,8 +58,8 @@ rule table:
     benchmark:
         f"{LOGS}/{{table}}.tsv"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     shell:
         "decodiff table --name {wildcards.table} {params.metrics:q} --output {output[0]:q} --log {log:q}"
 
@@ -77,8 +77,8 @@ rule summary:
     benchmark:
         f"{LOGS}/summary.tsv"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     shell:
         "decodiff summary {params.metrics:q} --output {output:q} --log {log:q}"
 
@@ -118,8 +118,8 @@ rule sweep_table:
     benchmark:
         f"{LOGS}/{{sweep_table}}.tsv"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     shell:
         "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --baseline {params.baseline:q} "
         "--output {output[0]:q} --log {log:q}"
@@ -167,8 +167,8 @@ rule provenance:
     benchmark:
         f"{LOGS}/provenance.tsv"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
     shell:
         "decodiff provenance --config {CONFIG_FILE:q} --autoencoder {params.autoencoder:q} {params.results:q} {params.tables:q} "
         "--output {output:q} --log {log:q}"
@@ -205,8 +205,8 @@ rule figure:
     benchmark:
         f"{LOGS}/{{scope}}-{{dataset}}-{{figure}}.tsv"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     shell:
         "decodiff figure --config {CONFIG_FILE:q} --name {wildcards.figure} --dataset {wildcards.dataset:q} {params.folders:q} "
         "--output {output[0]:q} --log {log:q}"
@@ -263,8 +263,8 @@ rule compare_steps:
     benchmark:
         f"{LOGS}/{{scope}}-{{dataset}}-{COMPARISON_FIGURE}.tsv"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     shell:
         "decodiff compare-steps --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
         "--latents {params.latents:q} --autoencoder {params.autoencoder:q} {params.lines:q} --output {output[0]:q} --log {log:q}"
@@ -282,8 +282,8 @@ rule accuracy_figure:
     benchmark:
         f"{LOGS}/{ACCURACY_FIGURE}.tsv"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     shell:
         "decodiff accuracy-figure {input:q} --output {output[0]:q} --log {log:q}"
 
@@ -300,13 +300,18 @@ rule training_curve:
     benchmark:
         f"{LOGS}/{{scope}}-{TRAINING_CURVE}.tsv"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     shell:
         "decodiff training-curve {input:q} --output {output[0]:q} --log {log:q}"
 
 
 # Printing it takes no lock, so it can be done while the workflow runs.
+# it starts Snakemake itself, where that already runs
+localrules:
+    rule_graph,
+
+
 rule rule_graph:
     output:
         f"{RESULTS}/rulegraph.dot",
@@ -317,8 +322,8 @@ rule rule_graph:
     benchmark:
         f"{LOGS}/rulegraph.tsv"
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
     shell:
         "snakemake --snakefile {workflow.main_snakefile:q} --configfile {CONFIG_FILE:q} --rulegraph > {output:q} 2> {log:q}"
 
@@ -353,7 +358,7 @@ rule report:
     benchmark:
         f"{LOGS}/report.tsv"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     shell:
         "decodiff report --config {CONFIG_FILE:q} {params.contents:q} --output {output:q} --log {log:q}"

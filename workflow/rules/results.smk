@@ -52,8 +52,8 @@ rule correct:
     threads: NETWORK_THREADS
     resources:
         device=1,
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     shell:
         "decodiff correct --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --unet {params.unet:q} "
         "--latents {params.latents:q} --prepared {params.prepared:q} --output {params.output:q} --variant {params.variant:q} "
@@ -98,8 +98,8 @@ rule score:
     threads: NETWORK_THREADS
     resources:
         device=1,
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
     shell:
         "decodiff score --config {CONFIG_FILE:q} --corrected {params.corrected:q} --latents {params.latents:q} "
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --variant {params.variant:q} --threads {threads} "
@@ -142,8 +142,8 @@ rule evaluate:
     benchmark:
         f"{PART_LOG}-evaluate.tsv"
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=growing(8000),
+        runtime=growing(120),
     shell:
         "decodiff evaluate --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
         "--seed {wildcards.seed} --results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
@@ -179,8 +179,8 @@ rule curves:
     benchmark:
         f"{PART_LOG}-curves.tsv"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     shell:
         "decodiff curves --config {CONFIG_FILE:q} --results {params.results:q} --prepared {params.prepared:q} "
         "--output {params.output:q} --log {log:q}"
