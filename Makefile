@@ -10,7 +10,7 @@ TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu
 INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo pull test test-dvc check-demo audit licences catalogue clean
+.PHONY: demo pull test test-dvc test-survival check-demo audit licences catalogue clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
@@ -35,14 +35,19 @@ pull: $(VENV)/installed $(DVC)/installed
 test: $(VENV)/installed
 ifeq ($(wildcard /usr/bin/chromium),)
 	@echo "no /usr/bin/chromium: the tests of the report in a browser are left out"
-	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not browser"
+	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm and not browser"
 else
-	$(VENV)/bin/python -m pytest -m "not demo and not dvc"
+	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm"
 endif
 
 # DVC with Snakemake; those with a server of their own need Debian's nginx-light and openssh-server
 test-dvc: $(VENV)/installed $(DVC)/installed
 	$(VENV)/bin/python -m pytest -m dvc
+
+# Kills, full disks, damaged files, about ten minutes; a SLURM of its own, if Debian's slurmctld, slurmd, slurm-client and munge
+# are there
+test-survival: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m "(survival or slurm) and not long"
 
 # the results of `make demo` against what they must reach
 check-demo: demo

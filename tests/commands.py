@@ -3,6 +3,13 @@
 import os
 import re
 import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+# progress is told now and then, and with the code of this checkout
+ENVIRONMENT = os.environ | {"TQDM_MININTERVAL": "30", "PYTHONPATH": str(ROOT)}
 
 
 def run(directory, *command, environment, check=True):
@@ -10,7 +17,7 @@ def run(directory, *command, environment, check=True):
     done = subprocess.run(
         list(map(str, command)),
         cwd=directory,
-        env=os.environ | {"TQDM_MININTERVAL": "30"} | environment,
+        env=ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -19,6 +26,35 @@ def run(directory, *command, environment, check=True):
     assert not check or done.returncode == 0, done.stdout[-6000:]
     assert check or done.returncode != 0, done.stdout[-6000:]
     return done.stdout
+
+
+def start(directory, config, *arguments, output="output"):
+    """Start Snakemake in a folder, in a process group of its own; what it prints goes to the file ``output`` there."""
+    directory.mkdir(exist_ok=True)
+    with open(directory / output, "w") as stream:
+        return subprocess.Popen(
+            [SNAKEMAKE, *arguments, "--directory", directory, "--configfile", config],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def finish(process, minutes=10):
+    """Wait until a process of `start` ends well."""
+    try:
+        code = process.wait(60 * minutes)
+    finally:
+        process.kill()
+    assert code == 0, f"{' '.join(map(str, process.args))} ended with {code}"
+
+
+def tables(directory, without=()):
+    """Content of the tables and metrics in a folder by name, without some tables."""
+    found = [*directory.glob("results/*/tables/*.csv"), *directory.glob("results/**/metrics.csv")]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found if path.stem not in without}
 
 
 def planned(output):

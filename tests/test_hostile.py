@@ -1,0 +1,133 @@
+"""Names that mean something to a shell, a path, a page or a formula, from images to the report; and hostile configurations."""
+
+import csv
+import html
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from commands import ROOT, SNAKEMAKE, finish, start
+from pictures import make_mvtec
+from test_workflow import write_config
+
+from decodiff.errors import InputError
+from decodiff.stages.fetch import fetch
+
+CATEGORIES = (
+    "$(touch x); touch x",
+    "-rf a'b\"c`touch x`",
+    "=ü\u0308n\u202eï☃ $\\frac$",
+    "<img src=x onerror=alert(1)>",
+    "a|b %_&#{}~^\\",
+)
+DEFECT = "$(touch x) <i>|'"
+LABELS = ("$(touch x) <b>|$", "-x=y'\"")
+
+
+@pytest.mark.survival
+def test_names_are_names_wherever_they_go(tmp_path):
+    # the folder's own name is as odd as what it holds
+    folder = tmp_path / "a 'b\" $(touch x) ünï"
+    folder.mkdir()
+    make_mvtec(folder / "mine", CATEGORIES, size=(40, 32), train=2, defect=DEFECT)
+    config = write_config(
+        folder,
+        seeds=[0],
+        data={"mine": {"kind": "folder", "source": str(folder / "mine")}},
+        scopes={"all": ["mine"]},
+        sweeps={"T3": dict(zip(LABELS, ({"scoring.fusion": "pixel"}, {"scoring.fusion": "latent"})))},
+    )
+    before = {path for path in ROOT.iterdir()}
+    finish(start(folder, config))
+    results = folder / "results/toy"
+    with open(results / "tables/T7.csv", newline="") as stream:
+        assert {row["category"] for row in csv.DictReader(stream)} == {*CATEGORIES, "mean"}
+    with open(results / "tables/T3.csv", newline="") as stream:
+        assert {row["setting"] for row in csv.DictReader(stream)} >= set(LABELS)
+    page = (results / "report.html").read_text()
+    for name in (*CATEGORIES, DEFECT, *LABELS):
+        escaped = html.escape(name).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+        assert escaped in page
+        assert name in page if escaped == name else name not in page, "not as a tag"
+    markdown = (results / "tables/T7.md").read_text()
+    assert r"a\|b %_&#{}~^\ |" in markdown and "&lt;img src=x" in markdown
+    assert r"\$(touch x); touch x &" in (results / "tables/T7.tex").read_text()
+    assert not list(tmp_path.rglob("x")) and {path for path in ROOT.iterdir()} == before, "nothing was executed"
+
+
+@pytest.mark.parametrize("name", ["x\ny", "tab\there", "escape\x1b[31m", "separator\u2028", "mean", "recall"])
+def test_names_that_no_table_can_hold_are_refused_by_name(tmp_path, name):
+    make_mvtec(tmp_path / "mine", (name,))
+    with pytest.raises(InputError, match="rename it|call the category otherwise") as error:
+        fetch("mine", str(tmp_path / "mine"), "folder", "all", tmp_path / "data/mine/manifest.csv")
+    assert "\n" not in str(error.value) and not (tmp_path / "data/mine/manifest.csv").exists()
+
+
+@pytest.mark.parametrize("category", ["../../x", "/etc/x", "$(touch x)"])
+def test_a_category_of_a_list_is_never_a_path(tmp_path, category):
+    make_mvtec(tmp_path / "mine")
+    lines = [f"mine/bolt/train/good/{index:03d}.png,train,{category},0" for index in range(2)]
+    lines += [f"mine/bolt/test/good/000.png,test,{category},0"]
+    (tmp_path / "list.csv").write_text("\n".join(["image,split,category,label", *lines]) + "\n")
+    before = {path for path in tmp_path.rglob("*")}
+    fetch("mine", str(tmp_path / "list.csv"), "csv", "all", tmp_path / "data/mine/manifest.csv")
+    made = {path for path in tmp_path.rglob("*")} - before
+    assert made and all((tmp_path / "data") in (path, *path.parents) for path in made)
+    assert category in (tmp_path / "data/mine/manifest.csv").read_text()
+
+
+TAG = "!!python/object/apply:os.system ['touch x']"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": "$(touch x)"},
+        {"run": "../x"},
+        {"scopes": {"a;touch x": ["demo_surfaces"]}},
+        {"data": {"../x": {"kind": "folder"}}},
+        {"sweeps": {"T3": {"a\nb": {}}}},
+        {"processes": "1; touch x"},
+        {"image": {"resize": "32 $(touch x)", "crop": 32}},
+    ],
+)
+def test_values_that_would_reach_a_shell_are_refused_before_any_job(tmp_path, change):
+    config = write_config(tmp_path, **change)
+    done = subprocess.run(
+        [SNAKEMAKE, "--directory", tmp_path, "--configfile", config], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "configuration: " in done.stderr and "Traceback" not in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"toy.yaml", ".snakemake"} and not (ROOT / "x").exists()
+
+
+def test_a_tag_in_a_configuration_is_not_executed_by_the_workflow_either(tmp_path):
+    config = tmp_path / "evil.yaml"
+    config.write_text((ROOT / "tests/toy.yaml").read_text() + f"seed: {TAG}\n")
+    command = [SNAKEMAKE, "-n", "--directory", tmp_path, "--configfile", config]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
+
+
+def test_paths_of_a_configuration_reach_commands_as_one_word(tmp_path):
+    """A source with words of the shell: it is looked for, and nothing else happens."""
+    source = tmp_path / "no such $(touch x); touch x 'folder"
+    data = {"mine": {"kind": "folder", "source": str(source)}}
+    config = write_config(tmp_path, data=data, scopes={"all": ["mine"]})
+    command = [SNAKEMAKE, "data/mine/manifest.csv", "--directory", tmp_path, "--configfile", config]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and f"error: data.mine.source: no folder or archive {source};" in done.stderr + done.stdout
+    assert not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
+
+
+def test_one_word_stays_one_word_in_a_variant(tmp_path):
+    """Settings of a variant are JSON on a command line."""
+    program = Path(sys.executable).with_name("decodiff")
+    arguments = ["score", "--config", ROOT / "config/demo.yaml", "--variant", '{"scoring.fusion": "$(touch x)"}']
+    for option in ("--corrected", "--latents", "--autoencoder", "--output"):
+        arguments += [option, tmp_path]
+    done = subprocess.run([program, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("error: sweeps: scoring.fusion: ") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.rglob("x"))
+    assert yaml.safe_load((ROOT / "config/demo.yaml").read_text())["run"] == "demo"
