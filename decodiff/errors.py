@@ -1,6 +1,16 @@
 """The one error a user can cause."""
 
 
+def printable(text: str) -> str:
+    """The text in one line that every terminal and file takes: what is no visible character is written as its code.
+
+    Names of files may hold line breaks, commands for a terminal, changes of the writing's direction, bytes that are no text.
+    """
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii") for character in text
+    )
+
+
 class InputError(Exception):
     """Something given to the program cannot be used.
 
@@ -9,5 +19,4 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str):
-        # names of files and what libraries say may hold line breaks
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(printable(message))

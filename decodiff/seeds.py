@@ -9,7 +9,7 @@ import numpy as np
 
 def derived_seed(seed: int, name: str) -> int:
     """A 63-bit seed that depends on both arguments; different names give independent streams."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import lzma
+import errno
+import reprlib
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -28,13 +28,24 @@ MAX_HEADER = 1 << 20
 RECORD = ".unpacked.json"
 
 
+# what the system says of a name that cannot be had, or is taken by something of another kind
+UNUSABLE = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
+
+
 class _TarInfo(tarfile.TarInfo):
-    """A member whose names and other words are not larger than they may be; tarfile reads them as a whole."""
+    """A member whose names and other words are not larger than they may be, as tarfile reads them as a whole; and no sparse
+    one, whose map of holes is read as a whole too and of any length.
+    """
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if not self.isreg() and self.size > MAX_HEADER:
             raise ValueError(f"a header of {self.size:,} bytes")
         return super()._proc_member(archive)
+
+    def _proc_sparse(self, *_: object) -> tarfile.TarInfo:
+        raise ValueError("a sparse file")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_sparse
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,15 @@ class _Member:
     kind: str
     size: int
     open: Callable[[], IO[bytes] | None]
+
+
+def _is_tar(path: Path) -> bool:
+    """`tarfile.is_tarfile`, which would read a first member of any size. Raises `ValueError` as `_TarInfo` does."""
+    try:
+        tarfile.open(path, tarinfo=_TarInfo).close()
+    except tarfile.TarError:
+        return False
+    return True
 
 
 def _tar_members(path: Path) -> Iterator[_Member]:
@@ -67,10 +87,22 @@ def _target(member: _Member, folder: Path) -> Path:
     """Where a member belongs. Raises `ValueError` for one that must not be unpacked."""
     name = PurePosixPath(member.name.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or (name.parts and name.parts[0].endswith(":")):
-        raise ValueError(f"{member.name!r} would leave the folder")
+        raise ValueError(f"{reprlib.repr(member.name)} would leave the folder")
     if member.kind not in ("file", "folder"):
-        raise ValueError(f"{member.name!r} is a {member.kind}")
+        raise ValueError(f"{reprlib.repr(member.name)} is a {member.kind}")
     return folder / name
+
+
+def _place(member: _Member, target: Path) -> None:
+    """Write one member. Raises `ValueError` for a file of another size than it states."""
+    if member.kind == "folder":
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with member.open() as source, open(target, "wb") as stream:
+        shutil.copyfileobj(source, stream, 1 << 20)
+        if stream.tell() != member.size:
+            raise ValueError(f"{reprlib.repr(member.name)} has {stream.tell():,} bytes and states {member.size:,}")
 
 
 def _write(members: Iterator[_Member], folder: Path, allowed: int) -> None:
@@ -80,12 +112,12 @@ def _write(members: Iterator[_Member], folder: Path, allowed: int) -> None:
         total += max(member.size, MEMBER_BYTES)
         if total > allowed:
             raise ValueError(f"it holds more than {MAX_RATIO} times its own size")
-        if member.kind == "folder":
-            target.mkdir(parents=True, exist_ok=True)
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with member.open() as source, open(target, "wb") as stream:
-            shutil.copyfileobj(source, stream, 1 << 20)
+        try:
+            _place(member, target)
+        except OSError as error:
+            if error.errno not in UNUSABLE:
+                raise
+            raise ValueError(f"{reprlib.repr(member.name)}: {error.strerror}") from error
 
 
 def _contents(folder: Path) -> tuple[int, int]:
@@ -108,20 +140,24 @@ def unpack(archive: Path, folder: Path) -> None:
     Nothing happens when the folder already holds what this archive was unpacked to.
 
     Raises:
-        InputError: not a whole archive, or one with absolute names, names with ``..``, links, devices, or more than `MAX_RATIO`
-            times its own size.
+        InputError: not a whole archive, one without files, or one with absolute names, names with ``..``, links, devices,
+            sparse files, files of another size than they state, or more than `MAX_RATIO` times its own size.
     """
     checksum = sha256(archive)
     if is_unpacked(folder, checksum):
         return
     try:
-        members = _tar_members if tarfile.is_tarfile(archive) else _zip_members
+        members = _tar_members if _is_tar(archive) else _zip_members
         with replacing(folder) as temporary:
             temporary.mkdir()
             _write(members(archive), temporary, MAX_RATIO * archive.stat().st_size)
             files, size = _contents(temporary)
+            if not files:
+                raise ValueError("it holds no file")
             write_json(temporary / RECORD, {"sha256": checksum, "files": files, "bytes": size})
     except zipfile.BadZipFile as error:
         raise InputError(f"{archive}: not a whole tar or zip archive ({error}); remove it and fetch it again") from error
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, ValueError, RuntimeError, OSError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged or malicious file makes of the reader
         raise InputError(f"{archive}: cannot be unpacked ({error}); nothing of it was kept, get another copy") from error

@@ -16,6 +16,8 @@ from decodiff.files import bytes_sha256
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = None
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jp2"}
+# Pillow's readers of these suffixes; others are not asked, as that of EPS runs a program
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000")
 SIXTEEN_BITS = 65535
 
 
@@ -27,6 +29,8 @@ def read_bytes(path: Path) -> bytes:
         raise InputError(f"{path}: no such image; restore it or remove it from the data set") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the file") from error
+    except ValueError as error:  # a name that no file can have
+        raise InputError(f"{path}: cannot be read ({error}); correct the name") from error
 
 
 def decode(content: bytes, path: Path) -> Image.Image:
@@ -36,14 +40,16 @@ def decode(content: bytes, path: Path) -> Image.Image:
         InputError: truncated, not an image, or too large.
     """
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(
                     f"{path}: {image.width}×{image.height} pixels, more than the {MAX_PIXELS:,} allowed; resize it"
                 )
             image.load()
             return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged or malicious file makes of the reader
         reason = "no picture that can be decoded" if isinstance(error, Image.UnidentifiedImageError) else error
         raise InputError(f"{path}: not a whole image ({reason}); replace the file") from error
 

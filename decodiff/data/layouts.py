@@ -193,6 +193,8 @@ def read_real_iad(root: Path, categories: tuple[str, ...]) -> list[Entry]:
             base, normal = images / content["meta"]["prefix"], content["meta"]["normal_class"]
             for split in ("train", "test"):
                 for item in content[split]:
+                    if not isinstance(item["anomaly_class"], str):
+                        raise TypeError("anomaly_class is no text")
                     label = int(item["anomaly_class"] != normal)
                     mask = base / item["mask_path"] if label and item["mask_path"] else None
                     defect = item["anomaly_class"] if label else "good"

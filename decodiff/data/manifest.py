@@ -14,7 +14,7 @@ from decodiff.data.images import as_rgb, decode, join_masks, mask_files, read_by
 from decodiff.data.layouts import Entry
 from decodiff.data.parallel import in_order
 from decodiff.data.rows import SPLITS, Row
-from decodiff.errors import InputError
+from decodiff.errors import InputError, printable
 from decodiff.files import bytes_sha256, remove, write_text
 
 PROBLEMS_SHOWN = 5
@@ -45,7 +45,7 @@ class _Checked:
 
 def _mask_digest(entry: Entry, size: tuple[int, int]) -> str:
     """SHA-256 of the entry's mask (of its parts, one after the other). Raises `InputError` when it does not fit the image."""
-    if not entry.mask.exists():
+    if not os.path.exists(entry.mask):  # for a name that no file can have, too
         raise InputError(f"{entry.mask}: no mask for {entry.image}; add it, or remove the image")
     parts = [(path, read_bytes(path)) for path in mask_files(entry.mask)]
     mask = join_masks(parts)
@@ -139,7 +139,7 @@ def check_entries(
             problems.append(item)
         else:
             rows.append(item.row)
-            digest.update(item.line.encode())
+            digest.update(item.line.encode("utf-8", "surrogatepass"))
     return Content(rows, digest.hexdigest()), problems
 
 
@@ -147,7 +147,7 @@ def refuse(problems: list[str], path: Path) -> None:
     """Raise `InputError` if there are problems: the first ones in its line, all of them in ``path`` if they are more."""
     remove(path)
     if len(problems) > PROBLEMS_SHOWN:
-        write_text(path, "".join(f"{problem}\n" for problem in problems))
+        write_text(path, "".join(f"{printable(problem)}\n" for problem in problems))
         shown = "; ".join(problems[:PROBLEMS_SHOWN])
         raise InputError(f"{shown}; and {len(problems) - PROBLEMS_SHOWN} more, all {len(problems)} are in {path}")
     if problems:
