@@ -13,6 +13,7 @@ import logging
 import os
 import platform
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -259,11 +260,27 @@ def _without_elements(path: Path) -> np.ndarray | None:
         return None
 
 
+def check_stored(path: Path) -> None:
+    """Refuse a file of ``torch.save`` that would become larger in memory than it is on disk; PyTorch would not.
+
+    Such files are zip archives in which nothing is compressed and nothing shared.
+
+    Raises:
+        ValueError: it would become larger; `zipfile.BadZipFile`: not a whole archive.
+    """
+    with open(path, "rb") as stream:
+        if stream.read(4) != b"PK\x03\x04":  # of before PyTorch 1.6
+            return
+    with zipfile.ZipFile(path) as archive:
+        if sum(item.file_size for item in archive.infolist()) > path.stat().st_size:
+            raise ValueError("it holds more bytes than it has")
+
+
 def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
     """Open a ``.npy`` file, memory-mapped and read-only; ``None`` in ``shape`` takes any length.
 
     Raises:
-        InputError: the file is missing, truncated, holds objects, or has another shape.
+        InputError: the file is missing, truncated, holds objects, text or anything but numbers, or has another shape.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such array; run the stage that makes it")

@@ -13,7 +13,7 @@ from decodiff.data.layouts import NORMAL_FOLDERS
 from decodiff.data.rows import Row, read_positions, read_rows
 from decodiff.data.views import cropped
 from decodiff.errors import InputError
-from decodiff.files import read_array
+from decodiff.files import check_stored, read_array
 from decodiff.metrics import BATCH_PIXELS, image_scores
 
 NORMAL_DEFECTS = (*NORMAL_FOLDERS, "normal")
@@ -184,6 +184,7 @@ def _saved_batch(path: Path, dataset: str) -> tuple[list[Key], list[str], np.nda
     import torch  # here, so that other maps need not wait for it
 
     try:
+        check_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a damaged or malicious file makes of the reader
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -197,7 +198,14 @@ def _saved_batch(path: Path, dataset: str) -> tuple[list[Key], list[str], np.nda
     if maps.ndim != 3 or len(maps) != len(paths):
         raise InputError(f"{path}: maps of shape {tuple(maps.shape)} for {len(paths)} image files; expected [N,H,W], one each")
     names = [str(name) for name in paths]
-    return [_key_of(Path(name), dataset) for name in names], names, maps.detach().float().numpy()
+    try:
+        if maps.is_complex() or maps.untyped_storage().nbytes() < maps.numel() * maps.element_size():
+            raise ValueError("complex, or one number seen often")
+        values = maps.detach().float().numpy()
+    except Exception as error:  # sparse, quantised and whatever else a tensor can be
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: maps that are no plain numbers ({reason}); save them with .float()") from error
+    return [_key_of(Path(name), dataset) for name in names], names, values
 
 
 def _source(maps: Path, dataset: str) -> tuple[list[Key], list[str], tuple[int, ...], Read]:

@@ -7,6 +7,7 @@ a Gaussian of one fixed standard deviation, kept as ``posterior_std`` in its con
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 
 from decodiff.errors import InputError
 from decodiff.files import replacing
-from decodiff.models.storage import checked_config, save_network
+from decodiff.models.storage import checked_config, load_network, save_network
 
 # the shape of Stable Diffusion's autoencoders
 STABLE_DIFFUSION = {
@@ -107,8 +108,10 @@ def load_autoencoder(path: str | Path, device: torch.device | str = "cpu") -> Au
             f"{folder / 'config.json'}: _class_name {config.get('_class_name')!r}, expected {' or '.join(CLASSES)}"
         )
     try:
-        module = kind.from_pretrained(path, use_safetensors=True)
+        module = load_network(kind, path, config)
         result = Autoencoder(channels_last(module).to(device), posterior_std=float(config.get("posterior_std", 0.0)))
+        if not (result.scaling_factor > 0 and 0 <= result.posterior_std < math.inf > result.scaling_factor):
+            raise ValueError(f"scaling_factor {result.scaling_factor}, posterior_std {result.posterior_std}")
     except Exception as error:  # whatever a damaged or malicious folder makes of the reader
         raise InputError(
             f"{path}: cannot load an autoencoder ({' '.join(str(error).split())[:200]}); give the id of one on the hub that "

@@ -6,13 +6,16 @@ import argparse
 import logging
 import pickle
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from decodiff.errors import InputError
+from decodiff.errors import InputError, printable
+from decodiff.files import check_stored
+from decodiff.models.storage import is_plain
 from decodiff.models.unet import UNET_SIZES, DeviationUNet
 
 log = logging.getLogger(__name__)
@@ -99,6 +102,8 @@ def _placed(
             continue
         if ours not in expected:
             problems[full] = f"{name!r} has no place in this network"
+        elif not tensor.is_floating_point():
+            problems[full] = f"{name!r} holds {tensor.dtype}, expected floating-point numbers"
         elif expected[ours].shape != tensor.shape:
             problems[full] = f"{name!r} is {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}"
         else:
@@ -128,6 +133,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; check the path")
     try:
+        check_stored(path)
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -141,10 +147,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _tensors(content: Mapping[str, Any], key: str, path: Path) -> dict[str, torch.Tensor]:
+def _tensors(content: Mapping[str, Any], key: str, path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """What lies under ``key`` by names that begin with ``prefix``. Raises `InputError` for other things than plain tensors."""
     state = content.get(key)
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{path}: no weights under {key!r}; it has {', '.join(map(str, list(content)[:NAMED]))}")
+    state = {name: value for name, value in state.items() if str(name).startswith(prefix)} if isinstance(state, dict) else None
+    if state is None or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) and is_plain(value) for name, value in state.items()
+    ):
+        found = ", ".join(reprlib.repr(str(name)) for name in list(content)[:NAMED])
+        raise InputError(f"{path}: no weights under {key!r}; it has {found}; expected plain tensors by name")
     return state
 
 
@@ -161,7 +172,7 @@ def load_reference(path: Path, unet: str, num_categories: int) -> DeviationUNet:
     """
     state = _tensors(read_checkpoint(path), "model", path)
     size, first, embedding = UNET_SIZES[unet], state.get(FIRST_CONVOLUTION), state.get(EMBEDDING)
-    if first is None or embedding is None or first.ndim != 4:
+    if first is None or embedding is None or first.ndim != 4 or embedding.ndim != 2:
         raise InputError(f"{path}: no {FIRST_CONVOLUTION} or {EMBEDDING}; not a checkpoint of the authors' network")
     if len(first) != size.channels:
         sizes = [name for name, other in UNET_SIZES.items() if other.channels == len(first)]
@@ -183,7 +194,8 @@ def start_from(path: Path, model: DeviationUNet) -> None:
         InputError: the file cannot be read safely, or nothing of it fits.
     """
     content = read_checkpoint(path)
-    state = _tensors(content, "state_dict", path) if "state_dict" in content else content
+    content = content if "state_dict" in content else {"state_dict": content}
+    state = _tensors(content, "state_dict", path, LDM_PREFIX)
     own, (fitting, left) = model.state_dict(), _placed(state, LDM_PREFIX, model)
     if not fitting:
         raise InputError(f"{path}: no weight of it ({LDM_PREFIX}*) fits this network; choose another size or start at random")
@@ -192,4 +204,4 @@ def start_from(path: Path, model: DeviationUNet) -> None:
     log.info("start values: %d of %d weights from %s", len(fitting), len(own), path)
     for what, names in (("of the checkpoint do not fit", left), ("of the network start at random", missing)):
         if names:
-            log.warning("start values: %d weights %s: %s", len(names), what, ", ".join(names))
+            log.warning("start values: %d weights %s: %s", len(names), what, ", ".join(map(printable, names)))

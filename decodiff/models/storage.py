@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from decodiff.errors import InputError
-from decodiff.files import read_json, replacing, sha256, write_json
+from decodiff.files import check_stored, read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,55 @@ WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 CONFIG_FILE = "config.json"
 CHECKSUM_KEY = "weights_sha256"
 KEPT = 2
+# blocks of a network, one after another or of one level
+MAX_BLOCKS = 64
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor that was read lies in memory, number by number: not sparse, not quantised, not one number seen often."""
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and not tensor.is_nested
+        and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    )
+
+
+def load_network(kind: type[ModelMixin], path: str | Path, config: dict[str, Any]) -> ModelMixin:
+    """A network in diffusers' format, from safetensors alone; every weight of it must be there.
+
+    Args:
+        kind: its class, whatever the configuration names.
+        path: a folder with the configuration and the weights, or an id of the hub.
+        config: what `checked_config` gave.
+
+    Raises:
+        Exception: whatever a damaged or malicious folder makes of the reader.
+        ValueError: the configuration speaks of a larger network than there are weights for, which would be built first; or
+            weights are missing, which would be random.
+    """
+    folder = Path(path)
+    if "quantization_config" in config:
+        raise ValueError("quantization_config names another package's reader")
+    for name, value in config.items():
+        counts = value if isinstance(value, list) else [value]
+        repeats = [count for count in counts if isinstance(count, int) and ("layers" in name or "blocks" in name)]
+        if max(len(counts), *repeats, 0) > MAX_BLOCKS:
+            raise ValueError(f"{name} of more than {MAX_BLOCKS} blocks")
+    if (folder / WEIGHTS_FILE).is_file():
+        with safe_open(folder / WEIGHTS_FILE, "pt") as weights:
+            if not list(weights.keys()):
+                raise ValueError("no weights in it")
+        with torch.device("meta"):
+            size = sum(tensor.numel() for tensor in kind.from_config(config).state_dict().values())
+        # a number takes a byte at least
+        if size > (folder / WEIGHTS_FILE).stat().st_size:
+            raise ValueError(f"{size:,} numbers by its {CONFIG_FILE}, more than there are weights")
+    network, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{len(missing)} weights are missing, first {missing[0]}")
+    return network
 
 
 def save_network(network: ModelMixin, folder: Path) -> None:
@@ -66,11 +115,15 @@ def checked_config(folder: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """Raises `InputError` when the file is damaged or holds what only code could read back."""
     try:
+        check_stored(path)
         # PyTorch does not look at the checksums that its archives have
         with zipfile.ZipFile(path) as archive:
             if damaged := archive.testzip():
                 raise ValueError(f"{damaged} has another checksum")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict) or "inputs" not in state:
+            raise ValueError("not a dictionary with inputs")
+        return state
     except Exception as error:  # whatever a damaged or malicious file makes of the reader
         raise InputError(
             f"{path}: not a state to resume from ({' '.join(str(error).split())[:120]}); remove it to start anew"

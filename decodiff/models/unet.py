@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from decodiff.errors import InputError
-from decodiff.models.storage import checked_config
+from decodiff.models.storage import checked_config, load_network
 
 DROPOUT = 0.4
 LATENT_CHANNELS = 4
@@ -169,14 +169,11 @@ def load_unet(folder: Path, device: torch.device | str = "cpu") -> DeviationUNet
     Raises:
         InputError: the folder is missing, damaged or holds another network.
     """
-    checked_config(folder)
+    config = checked_config(folder)
     try:
-        model, found = DeviationUNet.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
-        if found["missing_keys"]:  # they would be random numbers
-            raise ValueError(f"{len(found['missing_keys'])} weights of its configuration are missing")
-        model = model.to(device).eval()
+        model = load_network(DeviationUNet, folder, config).to(device)
     except Exception as error:  # whatever a damaged or malicious folder makes of the reader
         raise InputError(
             f"{folder}: cannot load the network ({' '.join(str(error).split())[:200]}); remove the folder and train again"
         ) from error
-    return model
+    return model.eval()

@@ -43,7 +43,7 @@ def read_resamples(folder: Path) -> Resamples:
     try:
         with np.load(path, allow_pickle=False) as content:
             return Resamples(**content)
-    except (OSError, ValueError, EOFError, TypeError, KeyError) as error:
+    except Exception as error:  # whatever a damaged or malicious file makes of the reader
         raise InputError(f"{path}: no readable resamples; evaluate again") from error
 
 
