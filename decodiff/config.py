@@ -46,6 +46,10 @@ from decodiff.variants import VARIED_SECTIONS, sweep_variants
 MAX_VALUES = 10_000
 # of this checkout, wherever a command is started
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+# makes a file a program for Snakemake, of YTE's expressions
+TEMPLATE_KEY = "__use_yte__"
+# YAML's own for ``<<``
+MERGE_TAG = "tag:yaml.org,2002:merge"
 # in the name of a scope
 EACH_CATEGORY = "{category}"
 # folders beside those of the scopes
@@ -303,7 +307,9 @@ def _with_single_categories(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     completed: dict[str, Any] = {}
     for scope, members in scopes.items():
-        if EACH_CATEGORY not in str(scope):
+        # what is no list of names is refused with the rest
+        is_list = isinstance(members, list | tuple) and all(isinstance(member, str) for member in members)
+        if EACH_CATEGORY not in str(scope) or not isinstance(scope, str) or not is_list:
             completed[scope] = members
             continue
         for member in members:
@@ -333,12 +339,22 @@ def _check_size(settings: Any, name: str) -> None:
             values += value
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which refuses a key that stands twice in a mapping, where the last would count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE_TAG]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path, what: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise InputError(f"{path}: cannot read the {what} ({error.strerror}); check the path") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # whatever a damaged or malicious file makes of the reader
         raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of settings, found {type(content).__name__}")
@@ -355,9 +371,9 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
     recipe = settings.get("recipe")
     if isinstance(recipe, str):
         path = RECIPES / f"{Path(recipe).name}.yaml"
-        if not path.is_file():
+        if recipe not in (file.stem for file in RECIPES.glob("*.yaml")):
             known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml"))) or "none"
-            raise InputError(f"{name}: recipe: no recipe {recipe!r} in config/recipes; choose one of {known}")
+            raise InputError(f"{name}: recipe: no recipe {reprlib.repr(recipe)} in config/recipes; choose one of {known}")
         settings = _merged(_read_yaml(path, "recipe"), settings)
     settings = _with_single_categories(_with_augmentations(dict(settings)))
     try:
@@ -379,6 +395,24 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
 def load(path: Path) -> Config:
     """Read and check a configuration file; see `validate`."""
     return validate(_read_yaml(Path(path), "configuration"), str(path))
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that Snakemake's reader does not take as `load` does: it runs templates, takes the last of equal keys, and
+    goes through all that aliases stand for.
+
+    Where Snakemake has read the file before, this does not keep a template from running; it keeps it from going unnoticed.
+
+    Raises:
+        InputError: the file is a template, has equal keys or too many values, or is no configuration at all.
+    """
+    content = _read_yaml(path, "configuration")
+    _check_size(content, str(path))
+    if TEMPLATE_KEY in content:
+        raise InputError(
+            f"{path}: {TEMPLATE_KEY}: `snakemake` runs the expressions of such a file as it reads it, before this check, "
+            "`decodiff plan` does not; a configuration holds values alone"
+        )
 
 
 def write_config(config: Config, path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -23,7 +25,17 @@ Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_booleans(cls, values: Any) -> Any:
+        """YAML reads yes, no, on and off as booleans, which would pass for 1 and 0; no setting is one."""
+        known = {name: values[name] for name in cls.model_fields if name in values} if isinstance(values, Mapping) else {}
+        for name, value in known.items():
+            if any(isinstance(item, bool) for item in (value if isinstance(value, list | tuple) else [value])):
+                raise ValueError(f"{name}: expected a number or a word, found true or false; put a word in quotes")
+        return values
 
 
 class Augmentation(Section):
@@ -101,7 +113,7 @@ class PretrainedAutoencoder(Section):
     def downsampling(self) -> int:
         """Pixels per latent cell: as a local folder says, else the 8 of the Stable Diffusion autoencoders."""
         config = Path(self.path) / "config.json"
-        if not config.is_file():
+        if not os.path.isfile(config):  # for a name that no file can have, too
             return HUB_DOWNSAMPLING
         blocks = read_json(config, ("down_block_types",))["down_block_types"]
         return 2 ** (len(blocks) - 1) if isinstance(blocks, list) else HUB_DOWNSAMPLING

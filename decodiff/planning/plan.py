@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from decodiff.config import Config
+from decodiff.config import Config, check_file
 from decodiff.errors import InputError
 
 # Operations per second of networks where nothing was measured, a statement: on a GPU a third of what an A100 can do at most in
@@ -190,16 +190,18 @@ def plan_of(dag: Any, config: Config, operations: float) -> tuple[Plan, set[str]
 
 
 def planned(arguments: list[str], operations: float) -> tuple[Plan, set[str]]:
-    """`plan_of` what ``snakemake`` with these arguments would run; nothing is run.
+    """`plan_of` what ``snakemake`` with these arguments would run; nothing is run, neither jobs nor what a configuration holds.
 
     Raises:
-        InputError: Snakemake cannot plan it, with what it says.
+        InputError: a configuration that Snakemake is not to read, see `check_file`; or it cannot plan it, with what it says.
     """
     from snakemake.cli import args_to_api, parse_args  # it takes a second
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         parser, parsed = parse_args([*arguments, "--dry-run"])
+        for path in parsed.configfile or []:
+            check_file(Path(path))
         is_planned = args_to_api(parsed, parser)
     if not is_planned:
         # it says why in a line between indented ones

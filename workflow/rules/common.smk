@@ -4,13 +4,14 @@ import json
 import os
 import shlex
 import sys
+from pathlib import Path
 
 from pandas import DataFrame
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import Paramspace
 
 from decodiff import records
-from decodiff.config import validate, write_config
+from decodiff.config import check_file, validate, write_config
 from decodiff.errors import InputError
 from decodiff.fingerprint import code_hash
 from decodiff.planning import plan
@@ -31,6 +32,8 @@ from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 RECOMPUTE = config.pop("recompute", "no") == "yes"
 
 try:
+    for path in workflow.configfiles:
+        check_file(Path(path))
     CONFIG = validate(config)
 except InputError as error:
     raise WorkflowError(str(error))
