@@ -6,6 +6,7 @@ The first word is a reader of tests/readers.py, the others are options of libFuz
 ``crash-…`` in the working folder, or when the time is over.
 """
 
+import os
 import resource
 import sys
 import tempfile
@@ -13,7 +14,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["decodiff", "readers", "yaml", "csv", "json"]):
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+os.environ.setdefault("TQDM_DISABLE", "1")
+with atheris.instrument_imports(include=["decodiff", "readers", "yaml", "csv", "json", "tarfile", "zipfile"]):
     import readers
     import torch
 

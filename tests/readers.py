@@ -1,23 +1,32 @@
 """Every reader of files that may be hostile, each with a valid file: for tests/test_fuzz.py and, for hours, tests/fuzz.py."""
 
+import tarfile
+import zipfile
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
+from pictures import make_real_iad
 from PIL import Image
 
 from decodiff.config import load
+from decodiff.data.archives import unpack
 from decodiff.data.images import as_rgb, decode
+from decodiff.data.layouts import read_layout
+from decodiff.data.manifest import check_entries, refuse
 from decodiff.data.maps import foreign_maps
 from decodiff.data.rows import Row, read_positions, read_rows, write_positions, write_rows
 from decodiff.errors import InputError
-from decodiff.files import read_array, read_json
+from decodiff.files import read_array, read_json, remove
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.reference import load_reference, start_from
 from decodiff.models.storage import CONFIG_FILE, WEIGHTS_FILE, States, save_network
 from decodiff.models.unet import build_unet, load_unet
+from decodiff.stages.compare import read_resamples
+from decodiff.stages.evaluate import RESAMPLES_FILE
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,6 +134,76 @@ def image(folder):
     return lambda path: as_rgb(decode(path.read_bytes(), path), path)
 
 
+def tar(folder):
+    with tarfile.open(folder / "file", "w", format=tarfile.PAX_FORMAT) as archive:
+        item = tarfile.TarInfo("a/ü.png")
+        item.size, item.pax_headers = 3, {"comment": "x"}
+        archive.addfile(item, BytesIO(b"abc"))
+    return unpacked(folder)
+
+
+def zipped(folder):
+    with zipfile.ZipFile(folder / "file", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/ü.png", b"abc")
+        archive.writestr("b/", b"")
+    return unpacked(folder)
+
+
+def unpacked(folder):
+    """Nothing but the folder of what was unpacked may be new, and only when all went well."""
+
+    def read(path):
+        before = set(folder.iterdir())
+        try:
+            unpack(path, folder / "images")
+        except InputError:
+            assert set(folder.iterdir()) == before
+            raise
+        finally:
+            remove(folder / "images")
+        assert set(folder.iterdir()) == before
+
+    return read
+
+
+def own_list(folder):
+    Image.new("RGB", (4, 4)).save(folder / "a.png")
+    lines = ["image,split,category,label,mask,defect", "a.png,train,nut,0,,", "a.png,test,nut,1,a.png,bent"]
+    (folder / "file").write_text("\n".join(lines) + "\n")
+
+    def read(path):
+        found = check_entries(read_layout("csv", path, ()), (), folder, folder, threads=1)
+        refuse(found[1], folder / "problems.txt")
+
+    return read
+
+
+def real_iad(folder):
+    make_real_iad(folder, ("usb",))
+    place = folder / "realiad_jsons/realiad_jsons/usb.json"
+    place.rename(folder / "file")
+
+    def read(path):
+        path.replace(place)
+        found = check_entries(read_layout("real_iad", folder, ("usb",)), ("usb",), folder, folder, threads=1)
+        refuse(found[1], folder / "problems.txt")
+
+    return read
+
+
+def resamples(folder):
+    names = np.array(["a"])
+    known = dict(categories=names, fingerprints=names, metrics=names, protocol=names)
+    np.savez_compressed(folder / "file.npz", measured=np.zeros((1, 1)), resamples=np.zeros((1, 1, 20), np.float32), **known)
+    (folder / "file.npz").rename(folder / "file")
+
+    def read(path):
+        path.replace(folder / RESAMPLES_FILE)
+        read_resamples(folder)
+
+    return read
+
+
 TARGETS = {
     "manifest": manifest,
     "positions": positions,
@@ -139,11 +218,16 @@ TARGETS = {
     "array": array,
     "json": json_file,
     "image": image,
+    "tar": tar,
+    "zip": zipped,
+    "list": own_list,
+    "real-iad": real_iad,
+    "resamples": resamples,
 }
 
 
 def check_message(error):
-    assert str(error) and "\n" not in str(error), repr(str(error))
+    assert str(error).isprintable() and str(error), repr(str(error))
 
 
 class Reader:

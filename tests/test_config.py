@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from decodiff.config import load, validate, write_config
 from decodiff.errors import InputError
@@ -84,6 +86,19 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
         ({"model": {"source": "hub"}}, "model: .*'train', 'reference'"),
         ({"data": {"mine": {"kind": "csv"}}, "scopes": {"{category}": ["mine"]}}, "the categories of 'mine' are not known"),
         ({"run": "../../elsewhere"}, "run: .*match pattern"),
+        ({"run": "a\n"}, r"run: .*match pattern.*'a\\n'"),
+        ({"recipe": "x" * 5000}, "recipe: no recipe 'x+[.][.][.]x+' in config/recipes"),
+        ({"recipe": "../recipes/paper"}, "recipe: no recipe '../recipes/paper' in"),
+        ({"training__learning_rate": float("inf")}, "training.learning_rate: .*finite number, got inf"),
+        ({"scoring__pixel_sigma": float("1e400")}, "scoring.pixel_sigma: .*finite number, got inf"),
+        ({"training__epochs": True}, "training: epochs: expected a number or a word, found true or false"),
+        ({"seeds": [True]}, "seeds: expected a number or a word, found true or false"),
+        ({"data": {"mine": {"kind": ["folder"]}}}, "data.mine.kind: .*valid string"),
+        ({"data": {1: {}}}, "data.1.*valid string, got 1"),
+        ({"scopes": {"{category}": 5}}, "scopes.*got 5"),
+        ({"scopes": {"{category}": [{}]}}, "scopes.*valid string"),
+        ({"scopes": {("{category}",): ["demo"]}}, "scopes.*valid string"),
+        ({"scopes": {"all": ["demo/../../x"]}}, "scopes.all: demo has no category '../../x'"),
         ({"recipe": "secret"}, "recipe: no recipe 'secret' in config/recipes; choose one of paper, released"),
     ],
 )
@@ -113,6 +128,86 @@ def test_yaml_tags_are_not_executed(tmp_path):
     with pytest.raises(InputError, match="not YAML"):
         load(path)
     assert not (tmp_path / "executed").exists()
+
+
+LAUGHS = "\n".join(["a: &a [1, 2]", *(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi"))])
+MAPPED = "\n".join(
+    ["a: &a {k: 1}", *(f"{b}: &{b} {{x: *{a}, y: *{a}}}" for a, b in zip("abcdefghijklmnop", "bcdefghijklmnopq"))]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (LAUGHS, "more than 10,000 values, aliases counted as what they stand for"),
+        (MAPPED, "more than 10,000 values"),
+        ("a: &a [*a]", "more than 10,000 values"),
+        ("a: " + "[" * 100_000, "not YAML"),
+        ("a: " + "{a: " * 5000 + "}" * 5000, "not YAML"),
+        ("run: a\nrun: b", "not YAML .'run' stands there twice"),
+        ("image: {crop: 1, crop: 2}", "not YAML .'crop' stands there twice"),
+        ("run: !!timestamp x", "not YAML"),
+        ("run: !!bool x", "not YAML"),
+        ("run: 2020-13-45", "not YAML"),
+        ("seed: " + "9" * 10_000, "not YAML"),
+        ("run: a\0b", "not YAML"),
+        ("? [a]\n: 1", "not YAML"),
+        ("run: a\n---\nrun: b", "not YAML"),
+        ("__use_yte__: true\nrun: ?open('executed', 'w')", "__use_yte__: unknown key"),
+    ],
+)
+def test_hostile_yaml_is_one_line(tmp_path, monkeypatch, text, expected):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"evil.yaml: .*{expected}") as error:
+        load(path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 2000
+    assert [found.name for found in tmp_path.iterdir()] == ["evil.yaml"]
+
+
+def test_aliases_and_merged_keys_that_stay_small_are_allowed(tmp_path):
+    text = yaml.safe_dump(demo(), sort_keys=False)
+    merged = text.replace("image:\n", "image:\n  <<: {resize: 7}\n", 1)
+    assert merged != text
+    (tmp_path / "mine.yaml").write_text(merged)
+    assert load(tmp_path / "mine.yaml") == validate(demo()), "what is written out goes before what is merged in"
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["demo", "{category}", "train"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9) | st.integers() | st.none(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+def paths(settings, before=()):
+    for key, value in settings.items():
+        yield (*before, key)
+        yield from paths(value, (*before, key)) if isinstance(value, dict) else ()
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_whatever_stands_under_a_key_a_configuration_or_one_line(data):
+    changed = demo()
+    for _ in range(data.draw(st.integers(1, 3))):
+        *above, last = data.draw(st.sampled_from(sorted(paths(changed), key=repr)))
+        section = changed
+        for key in above:
+            section = section[key]
+        section[last if data.draw(st.booleans()) else data.draw(st.text(max_size=9))] = data.draw(VALUES)
+    try:
+        validate(changed)
+    except InputError as error:
+        assert str(error).isprintable()
 
 
 def test_a_configuration_overrides_its_recipe_key_by_key():

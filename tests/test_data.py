@@ -143,6 +143,45 @@ def test_all_problems_are_named_at_once(tmp_path):
         fetch_folder(tmp_path, root)
 
 
+@pytest.mark.parametrize(
+    "name", [b"x\xff", b"a\nb", b"a\x1b[31mb", "a\u202eb".encode()], ids=["no text", "line break", "colour", "direction"]
+)
+def test_files_of_any_name_are_named_in_one_line_and_in_the_list(tmp_path, name):
+    root = make_mvtec(tmp_path / "mine")
+    for index in range(7):
+        with open(os.fsencode(root / "bolt/train/good") + b"/" + name + b"%d.png" % index, "wb") as stream:
+            stream.write(b"no picture")
+    with pytest.raises(InputError, match="not a whole image|rename it") as error:
+        fetch_folder(tmp_path, root)
+    assert str(error.value).isprintable()
+    listed = (tmp_path / "out/problems.txt").read_text().split("\n")
+    assert len(listed) >= 8 and all(line.isprintable() for line in listed)
+
+
+def test_a_whole_picture_whose_name_is_no_text_is_refused_by_name(tmp_path):
+    root = make_mvtec(tmp_path / "mine")
+    good = root / "bolt/train/good"
+    with open(os.fsencode(good) + b"/x\xff.png", "wb") as stream:
+        stream.write((good / "000.png").read_bytes())
+    for held_out in (0.0, 0.5):
+        with pytest.raises(InputError, match=r"x\\udcff.png' holds a line break or another control character; rename it"):
+            fetch("mine", str(root), "folder", "all", tmp_path / "out/manifest.csv", held_out)
+    assert not (tmp_path / "out/manifest.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000, "/etc/passwd", "../../../../../../etc/passwd", "/dev/null"])
+@pytest.mark.parametrize("column", ["image", "mask"])
+def test_a_list_that_names_what_is_no_picture_is_refused(tmp_path, name, column):
+    picture(tmp_path / "a.png")
+    wrong = {"image": name, "mask": ""} if column == "image" else {"image": "a.png", "mask": name}
+    lines = ["image,split,category,label,mask", "a.png,train,nut,0,", f"{wrong['image']},test,nut,1,{wrong['mask']}"]
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match="cannot be read|no such image|not a whole image|no mask|without a mask") as error:
+        fetch("mine", str(tmp_path / "list.csv"), "csv", "all", tmp_path / "out/manifest.csv")
+    assert str(error.value).isprintable() and "root:" not in str(error.value), "nothing of what was read is shown"
+    assert not (tmp_path / "out/manifest.csv").exists()
+
+
 def test_many_problems_are_listed_in_a_file(tmp_path):
     root = make_mvtec(tmp_path / "mine", train=9)
     for path in (root / "bolt/train/good").iterdir():

@@ -1,12 +1,15 @@
 """Downloads from a real server, honest and hostile, and archives of every evil kind."""
 
+import gzip
 import http.server
 import io
 import platform
 import stat
+import struct
 import tarfile
 import threading
 import time
+import tracemalloc
 import zipfile
 from dataclasses import replace
 
@@ -14,7 +17,7 @@ import pytest
 from pictures import make_btad, make_mvtec, make_visa, picture, tar_of, zip_of
 
 from decodiff.data import download as downloading
-from decodiff.data.archives import MAX_RATIO, RECORD, unpack
+from decodiff.data.archives import MAX_RATIO, RECORD, is_unpacked, unpack
 from decodiff.data.registry import REGISTRY, Counts
 from decodiff.data.rows import read_rows
 from decodiff.errors import InputError
@@ -226,6 +229,13 @@ def member(name, kind=tarfile.REGTYPE, content=b"evil", target=""):
     return item, io.BytesIO(content)
 
 
+def told(**words):
+    """A member that extended headers speak of."""
+    item, content = member("x")
+    item.pax_headers = words
+    return item, content
+
+
 EVIL_TARS = {
     "dots": (member("bolt/../../outside.txt"), "would leave the folder"),
     "absolute": (member("/tmp/outside.txt"), "would leave the folder"),
@@ -236,6 +246,21 @@ EVIL_TARS = {
     "device": (member("bolt/null", tarfile.CHRTYPE), "'bolt/null' is a device"),
     "pipe": (member("bolt/pipe", tarfile.FIFOTYPE), "'bolt/pipe' is a device"),
     "bomb": (member("bolt/zeros", content=bytes(20_000_000)), f"more than {MAX_RATIO} times its own size"),
+    "nul": (told(path="a\0../../outside.txt"), "would leave the folder"),
+    "told path": (told(path="../../outside.txt"), "would leave the folder"),
+    "told size below zero": (told(size="-5000"), "'x' has 0 bytes and states -5,000"),
+    "told size beyond all": (told(size="9" * 20), f"more than {MAX_RATIO} times its own size"),
+    "sparse": (member("x", tarfile.GNUTYPE_SPARSE, content=b""), "a sparse file"),
+    "told sparse": (told(**{"GNU.sparse.map": "0,1,3999999,0", "GNU.sparse.size": "4000000"}), "a sparse file"),
+    "told sparse elsewhere": (
+        told(**{"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "../../outside.txt"}),
+        "a sparse file",
+    ),
+    "long name": (member("x" * 300), "'x+[.][.][.]x+': File name too long"),
+    "no name": (member("."), "'.': Is a directory"),
+    "folder of its own record": (member(f"{RECORD}/x"), "Is a directory|cannot be unpacked"),
+    "unknown kind": (member("x", b"Z"), "'x' is a device"),
+    "share": (member("\\\\host\\x"), "would leave the folder"),
 }
 
 
@@ -256,8 +281,119 @@ EVIL_ZIPS = {
 }
 
 
+# a second member that cannot be beside the first
+EXCLUSIVE = {
+    "a file below a file": (("x", "x/y"), "'x/y': (File exists|Not a directory)"),
+    "a folder of a file's name": (("x", "x/"), "'x/?': File exists"),
+    "a file of a folder's name": (("x/y", "x"), "'x': Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", EXCLUSIVE)
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+def test_members_that_exclude_each_other_are_refused_whole(tmp_path, kind, suffix):
+    names, expected = EXCLUSIVE[kind]
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar, zipfile.ZipFile(tmp_path / "evil.zip", "w") as packed:
+        for name in names:
+            tar.addfile(*member(name, tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE))
+            packed.writestr(name, b"")
+    refused(tmp_path / f"evil.{suffix}", tmp_path, expected)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("place", ["first", "later"])
+def test_words_of_a_tar_that_fill_memory_are_refused_unread(tmp_path, kind, place):
+    item, _ = member("x")
+    item.type, item.size = kind, 2_000_000_000
+    before, content = member("a", content=b"a" * 600_000)
+    with gzip.open(tmp_path / "evil.tar.gz", "wb") as stream:
+        if place == "later":
+            stream.write(before.tobuf() + content.read() + bytes(-before.size % 512))
+        stream.write(item.tobuf(tarfile.GNU_FORMAT) + bytes(50_000_000))
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "evil.tar.gz", tmp_path, "a header of 2,000,000,000 bytes")
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_chain_of_headers_ends(tmp_path):
+    item, content = told(comment="x")
+    headers = item.tobuf(tarfile.PAX_FORMAT)[:1024]
+    (tmp_path / "evil.tar").write_bytes(headers * 5000)
+    refused(tmp_path / "evil.tar", tmp_path, "cannot be unpacked")
+
+
+@pytest.mark.parametrize("content", [bytes(10_240), b"PK\5\6" + bytes(18), b""], ids=["tar", "zip", "nothing"])
+def test_an_archive_without_a_file_is_refused(tmp_path, content):
+    (tmp_path / "empty.bin").write_bytes(content)
+    refused(tmp_path / "empty.bin", tmp_path, "it holds no file|not a whole tar or zip archive")
+
+
+def lying(name, entries, offset, value, kind="<I"):
+    """A zip whose list says something else of the member ``name``, ``offset`` bytes into its entry."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in entries:
+            archive.writestr(*entry)
+    content = bytearray(stream.getvalue())
+    at = content.rfind(name.encode()) - 46
+    assert content[at : at + 4] == b"PK\1\2"
+    struct.pack_into(kind, content, at + offset, value)
+    return bytes(content)
+
+
+SOME = ("a.bin", bytes(range(256)) * 40)
+LYING_ZIPS = {
+    "smaller than it is": (("big", bytes(5_000_000)), 24, 10, "Bad CRC-32|not a whole|states"),
+    "larger than it is": (("big", b"12"), 24, 3000, "'big' has 2 bytes and states 3,000"),
+    "far larger than it is": (("big", b"12"), 24, 2**32 - 2, f"more than {MAX_RATIO} times its own size"),
+    "another place": (("big", b"12"), 42, 2**31, "not a whole tar or zip archive|cannot be unpacked"),
+    "without a name": (("big", b"12"), 28, 3 << 16, "cannot be unpacked"),
+    "encrypted": (("big", b"12"), 8, 1, "encrypted"),
+    "unknown compression": (("big", b"12"), 10, 99, "compression method is not supported|cannot be unpacked"),
+}
+
+
+@pytest.mark.parametrize("kind", LYING_ZIPS)
+def test_a_zip_that_lies_is_refused_whole(tmp_path, kind):
+    entry, offset, value, expected = LYING_ZIPS[kind]
+    pack = "<H" if offset in (8, 10) else "<I"
+    (tmp_path / "evil.zip").write_bytes(lying("big", [SOME, entry], offset, value, pack))
+    refused(tmp_path / "evil.zip", tmp_path, expected)
+
+
+def test_many_names_for_one_content_are_a_bomb(tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0", b"".join(index.to_bytes(2, "big") for index in range(20_000)))
+        (first,) = archive.infolist()
+        for index in range(1, 400):
+            other = zipfile.ZipInfo(str(index))
+            for name in ("CRC", "compress_size", "file_size", "header_offset", "compress_type"):
+                setattr(other, name, getattr(first, name))
+            archive.filelist.append(other)
+    refused(tmp_path / "evil.zip", tmp_path, f"more than {MAX_RATIO} times its own size|not a whole tar or zip archive")
+
+
+def test_odd_but_harmless_members_stay_inside(tmp_path):
+    """Names of any characters, archives within, rights, and a record of its own, which is not believed."""
+    names = ["X", "x", "é", "e\u0301", "x\u202egnp.exe", "$(touch x)", "-rf", "in.tar.gz", RECORD]
+    with tarfile.open(tmp_path / "odd.tar", "w") as archive:
+        for name in names:
+            item, content = member(name, content=b"{}")
+            item.mode = 0o6777
+            archive.addfile(item, content)
+    unpack(tmp_path / "odd.tar", tmp_path / "data" / "images")
+    assert {path.name for path in (tmp_path / "data" / "images").iterdir()} == set(names)
+    assert {path.name for path in tmp_path.iterdir()} == {"odd.tar", "data"}
+    assert all(path.stat().st_mode & 0o7000 == 0 for path in (tmp_path / "data" / "images").iterdir())
+    assert is_unpacked(tmp_path / "data" / "images", sha256(tmp_path / "odd.tar"))
+
+
 def refused(archive, tmp_path, expected):
-    with pytest.raises(InputError, match=f"{archive.name}: .*{expected}") as error:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(InputError, match=f"{archive.name}: .*({expected})") as error:
         unpack(archive, tmp_path / "data" / "images")
     assert "\n" not in str(error.value)
     assert list((tmp_path / "data").iterdir()) == [], "nothing of it is left"

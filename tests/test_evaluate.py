@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from pictures import area
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -266,6 +267,39 @@ def test_a_malicious_batch_is_refused_unexecuted(tmp_path, capfd):
     with pytest.raises(InputError, match="evil.pt: cannot be read safely"):
         foreign_maps(tmp_path / "evil.pt", tmp_path, "mine", "standard")
     assert "executed" not in capfd.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    "maps",
+    [
+        torch.rand(1, 4, 4).to_sparse(),
+        torch.rand(1, 4, 4, device="meta"),
+        torch.zeros(1, 4, 4, dtype=torch.complex64),
+        torch.zeros(1, dtype=torch.float16).expand(1, 60_000, 60_000),
+    ],
+    ids=["sparse", "without memory", "complex", "one number seen often"],
+)
+def test_maps_that_are_no_plain_numbers_are_refused(tmp_path, maps):
+    torch.save({"anomaly_maps": maps, "paths": ["nut/bent/0.png"]}, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match="odd.pt: maps that are no plain numbers"):
+        foreign_maps(tmp_path / "odd.pt", tmp_path, "mine", "standard")
+
+
+def test_maps_that_were_saved_with_gradients_are_read(tmp_path):
+    maps = torch.rand(1, 4, 4)
+    torch.save({"anomaly_maps": maps.clone().requires_grad_(), "paths": ["nut/bent/0.png"]}, tmp_path / "maps.pt")
+    area(tmp_path / "masks/nut/bent/0.png", size=(4, 4))
+    read = foreign_maps(tmp_path / "maps.pt", tmp_path / "masks", "mine", "standard").maps
+    np.testing.assert_array_equal(read(np.array([0])), maps)
+
+
+def test_image_files_of_any_name_are_named_in_one_line(tmp_path):
+    torch.save({"anomaly_maps": torch.rand(1, 4, 4), "paths": ["nut/be\nnt/0\x1b.png"]}, tmp_path / "odd.pt")
+    area(tmp_path / "masks/nut/bent/0.png", size=(4, 4))
+    with pytest.raises(InputError, match="no mask of nut/be.nnt/0") as error:
+        foreign_maps(tmp_path / "odd.pt", tmp_path / "masks", "mine", "standard")
+    assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize(

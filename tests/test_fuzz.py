@@ -36,6 +36,45 @@ def test_whatever_the_bytes_a_result_or_one_line(reader, change, content):
     reader(changed(reader.valid, *change) if content is None else content)
 
 
+# what hours of tests/fuzz.py found, and what they would hardly find: how each changes the valid file
+KEPT = [
+    ("positions", lambda valid: valid.replace(b"\n7,", b"\n" + b"7" * 70 + b",")),
+    ("positions", lambda valid: valid.replace(b"\n7,", b"\n-7,")),
+    ("positions", lambda valid: b"position\n\n" + b"9" * 70 + b"\n"),
+    ("checkpoint", lambda valid: valid.replace(b"input_blocks.0", b"input_blocks\n0")),
+    ("predictions", lambda valid: valid.replace(b"nut/bent", b"n\nt/bent")),
+    ("unet-config", lambda valid: valid.replace(b"latent_channels", b"oatent_channels")),
+    ("unet-config", lambda valid: valid.replace(b'"layers": ', b'"layers": 1000000')),
+    ("autoencoder-config", lambda valid: valid.replace(b'"scaling_factor": 1.0', b'"scaling_factor": NaN')),
+    ("array", lambda valid: valid.replace(b"(3, 4)", b"(9" + b"9" * 17 + b", 4)")),
+    ("array", lambda valid: valid.replace(b"(3, 4)", b"(-3, 4)")),
+    ("array", lambda valid: valid.replace(b"<f4", b"|O ")),
+    ("array", lambda valid: valid.replace(b"<f4", b"<S4")),
+    ("array", lambda valid: valid.replace(b"'<f4'", b"'<f4,'").replace(b"(3, 4)", b"(0, 4)")),
+    ("array", lambda valid: valid.replace(b"(3, 4)", b"(" * 40)),
+    ("json", lambda valid: b"[" * 200_000),
+    ("json", lambda valid: b"9" * 10_000),
+    ("json", lambda valid: b"\xff\xfe" + valid),
+    ("real-iad", lambda valid: valid.replace(b'"usb/"', b'"\\ud800"')),
+    ("real-iad", lambda valid: valid.replace(b'"usb/"', b'"\\u0000"')),
+    ("real-iad", lambda valid: valid.replace(b'"AK"', b"[1]")),
+    ("list", lambda valid: valid.replace(b"a.png", b"a\0.png")),
+    ("list", lambda valid: valid.replace(b"nut", b"n" * 200_000)),
+    ("list", lambda valid: valid.replace(b"a.png", b'"a\n.png"')),
+    ("resamples", lambda valid: b"PK\3\4" + valid),
+    ("image", lambda valid: valid.replace(b"IHDR", b"IDAT")),
+]
+
+
+@pytest.mark.parametrize(
+    ("reader", "change"), KEPT, indirect=["reader"], ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_what_was_found_is_kept(reader, change):
+    content = change(reader.valid)
+    assert content != reader.valid
+    reader(content)
+
+
 @pytest.mark.parametrize("reader", TARGETS, indirect=True)
 def test_the_valid_file_is_read(reader):
     reader(reader.valid)

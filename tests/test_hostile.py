@@ -2,6 +2,8 @@
 
 import csv
 import html
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ from commands import ROOT, SNAKEMAKE, finish, start
 from pictures import make_mvtec
 from test_workflow import write_config
 
+from decodiff.config import load
 from decodiff.errors import InputError
+from decodiff.planning.plan import planned
 from decodiff.stages.fetch import fetch
 
 CATEGORIES = (
@@ -110,6 +114,48 @@ def test_a_tag_in_a_configuration_is_not_executed_by_the_workflow_either(tmp_pat
     assert done.returncode != 0 and not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
 
 
+def test_a_template_is_run_by_snakemake_itself_and_named_at_once(tmp_path):
+    """What SECURITY.md says of configurations: Snakemake's reader runs these before any rule file is read, even with ``-n``."""
+    config = tmp_path / "evil.yaml"
+    executed = tmp_path / "executed"
+    config.write_text(f"__use_yte__: true\n{(ROOT / 'tests/toy.yaml').read_text()}seed: ?len(str(open('{executed}', 'w')))\n")
+    command = [SNAKEMAKE, "-n", "--directory", tmp_path, "--configfile", config]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and f"{config}: __use_yte__: `snakemake` runs the expressions" in done.stdout + done.stderr
+    assert executed.exists(), "Snakemake no longer runs templates: say so in SECURITY.md and docs/architecture.md"
+    with pytest.raises(InputError, match="__use_yte__: unknown key"):
+        load(config)
+
+
+LAUGHS = ["a: &a {k: 1}", *(f"{b}: &{b} {{x: *{a}, y: *{a}}}" for a, b in zip("abcdefghijklmno", "bcdefghijklmnop"))]
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["__use_yte__: true", "seed: ?len(str(open('executed', 'w')))"], "__use_yte__: `snakemake` runs the expressions"),
+        (LAUGHS, "more than 10,000 values"),
+        (["seed: 1", "seed: 2"], "not YAML .'seed' stands there twice"),
+    ],
+    ids=["template", "aliases", "twice"],
+)
+def test_a_plan_runs_nothing_of_a_configuration(tmp_path, monkeypatch, lines, expected):
+    """So it can be asked what others' configurations would do."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.yaml").write_text((ROOT / "tests/toy.yaml").read_text() + "\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=f"evil.yaml: {expected}"):
+        planned(["--configfile", "evil.yaml", "--snakefile", str(ROOT / "workflow/Snakefile")], 1e14)
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.yaml"]
+
+
+def test_a_key_that_stands_twice_stops_the_workflow(tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text((ROOT / "tests/toy.yaml").read_text() + "run: other\n")
+    command = [SNAKEMAKE, "-n", "--directory", tmp_path, "--configfile", config]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and f"{config}: not YAML ('run' stands there twice" in done.stdout + done.stderr
+
+
 def test_paths_of_a_configuration_reach_commands_as_one_word(tmp_path):
     """A source with words of the shell: it is looked for, and nothing else happens."""
     source = tmp_path / "no such $(touch x); touch x 'folder"
@@ -118,6 +164,26 @@ def test_paths_of_a_configuration_reach_commands_as_one_word(tmp_path):
     command = [SNAKEMAKE, "data/mine/manifest.csv", "--directory", tmp_path, "--configfile", config]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and f"error: data.mine.source: no folder or archive {source};" in done.stderr + done.stdout
+    assert not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
+
+
+def test_paths_of_networks_are_one_word_of_a_command_or_none(tmp_path):
+    paths = {name: str(tmp_path / f"$(touch x); touch x '{name}") for name in ("model", "autoencoder")}
+    for path in paths.values():
+        Path(path).write_bytes(b"no network")
+    config = write_config(
+        tmp_path,
+        seeds=[0],
+        model={"source": "reference", "path": paths["model"]},
+        autoencoder={"source": "pretrained", "path": paths["autoencoder"]},
+    )
+    targets = ["models/toy/all/seed-0/config.json", "models/toy/autoencoder/config.json"]
+    command = [SNAKEMAKE, "-n", "-p", *targets, "--directory", tmp_path, "--configfile", config]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
+    commands = [shlex.split(command) for command in re.findall("^Shell command: (decodiff .*)", done.stdout, re.M)]
+    words = {command[1]: command for command in commands}
+    assert words.keys() == {"import-reference", "autoencoder"} and words["import-reference"][2] == paths["model"]
+    assert not any("touch" in word for word in words["autoencoder"]), "it is read from the configuration"
     assert not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
 
 

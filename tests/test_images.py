@@ -1,10 +1,15 @@
 """Images and masks as a person would see them, in every form that files come in."""
 
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from decodiff.data.images import read_mask, read_rgb
+from decodiff.data.maps import foreign_maps
 from decodiff.errors import InputError
 from decodiff.stages.prepare import resized_mask
 
@@ -81,11 +86,101 @@ def test_floating_point_values_are_refused(tmp_path):
         read_rgb(tmp_path / "long.tif")
 
 
+def chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(width, height, *extra, content=b""):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + b"".join([header, *extra, chunk(b"IDAT", zlib.compress(content)), chunk(b"IEND", b"")])
+
+
+def tiff(width, height):
+    known = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: 10}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in known.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(known)) + entries + bytes(4)
+
+
+def gif(canvas, frame):
+    return (
+        b"GIF89a"
+        + struct.pack("<HH3x", canvas, canvas)
+        + b","
+        + struct.pack("<5HB", 0, 0, frame, frame, 0, 2)
+        + b"\x02L\x01\0;"
+    )
+
+
 def test_an_image_too_large_to_decode_is_refused_before(tmp_path):
-    # 20,000 × 20,000 pixels of one bit: a file of some 50 kB
-    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    (tmp_path / "bomb.png").write_bytes(png(20_000, 20_000))
     with pytest.raises(InputError, match="bomb.png: 20000×20000 pixels, more than the 200,000,000 allowed"):
         read_rgb(tmp_path / "bomb.png")
+
+
+# some hundred bytes each
+HUGE = {
+    "png": png(2**31 - 1, 2**31 - 1),
+    "tif": tiff(2**31, 2**31),
+    "gif": gif(65535, 65535),
+    "frame.gif": gif(4, 65535),
+    "bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 100, 0, 0, 54, 40, 2**30, 2**30, 1, 24, 0, 0, 0, 0, 0, 0),
+    "pgm": b"P5 999999999 999999999 255\n",
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_few_bytes_that_state_a_huge_picture_are_refused_before_it_is_decoded(tmp_path, name):
+    path = tmp_path / f"bomb.{name}"
+    path.write_bytes(HUGE[name])
+    for read in (read_rgb, read_mask, lambda path: foreign_maps(tmp_path, tmp_path, "mine", "standard").maps(np.array([0]))):
+        with pytest.raises(InputError, match="more than the 200,000,000 allowed|no map or mask"):
+            read(path)
+
+
+BOMB = zlib.compress(bytes(20_000_000))
+
+
+@pytest.mark.parametrize(
+    "extra", [(b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")], ids=lambda extra: extra[0].decode()
+)
+def test_words_of_a_picture_that_unpack_to_megabytes_are_refused(tmp_path, extra):
+    (tmp_path / "bomb.png").write_bytes(png(4, 4, chunk(extra[0], extra[1] + BOMB), content=bytes(20)))
+    with pytest.raises(InputError, match="bomb.png: not a whole image .*too large"):
+        read_rgb(tmp_path / "bomb.png")
+
+
+def test_what_a_picture_says_besides_and_further_frames_are_left_alone(tmp_path):
+    """More rows than it states, a sequence of frames, and a camera's words that point at themselves."""
+    (tmp_path / "rows.png").write_bytes(png(4, 4, content=bytes(10_000_000)))
+    (tmp_path / "frames.png").write_bytes(png(4, 4, chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)), content=bytes(20)))
+    frames = [Image.new("L", (4, 4), value) for value in (7, 200)]
+    for suffix in ("tif", "gif"):
+        frames[0].save(tmp_path / f"frames.{suffix}", save_all=True, append_images=frames[1:])
+    loop = b"Exif\0\0II*\0" + struct.pack("<IHHHIII", 8, 1, 0x8769, 4, 1, 8, 8)
+    Image.new("L", (4, 4), 7).save(tmp_path / "loop.jpg", exif=loop)
+    for path in sorted(tmp_path.iterdir()):
+        assert as_seen(path).shape == (4, 4, 3), path.name
+        assert as_seen(path).max() == (0 if path.suffix == ".png" else 7), "the first frame"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(executed) (w) file closefile\nshowpage\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"DDS " + struct.pack("<IIII", 124, 0x1007, 4, 4) + bytes(120),
+        b"icns" + struct.pack(">I4sI", 2**31 - 1, b"ic10", 2**31 - 1),
+    ],
+    ids=["PostScript", "SVG", "DDS", "icons"],
+)
+def test_formats_that_no_suffix_stands_for_are_not_opened(tmp_path, monkeypatch, content):
+    """Pillow would give PostScript to a program that runs it, whatever the file is called."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: Path(tmp_path / "executed").touch())
+    monkeypatch.setattr(EpsImagePlugin, "has_ghostscript", lambda: True)
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(InputError, match="a.png: not a whole image .no picture that can be decoded."):
+        read_rgb(tmp_path / "a.png")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_another_file_than_the_manifest_knows_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Networks: the calls others rely on, what is written and read back, and damage that is named."""
 
 import json
+import struct
 
 import huggingface_hub
 import pytest
@@ -9,6 +10,7 @@ from diffusers import AutoencoderKL
 
 from decodiff.errors import InputError
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
+from decodiff.models.storage import CHECKSUM_KEY, CONFIG_FILE, WEIGHTS_FILE, save_network
 from decodiff.models.unet import build_unet, load_unet
 from decodiff.settings import Image, PretrainedAutoencoder
 from decodiff.stages.autoencoder import autoencoder as autoencoder_stage
@@ -68,6 +70,121 @@ def test_a_damaged_network_is_named(tmp_path, damage):
     with pytest.raises(InputError, match="unet: cannot load the network .*; remove the folder and train again") as error:
         load_unet(tmp_path / "unet")
     assert "\n" not in str(error.value)
+
+
+def networks(folder):
+    """A network and an autoencoder without checksums, which would refuse every change; how each is loaded."""
+    (folder / "unet").mkdir()
+    save_network(build_unet("UNet_nano", 2), folder / "unet")
+    save_autoencoder(Autoencoder(build_autoencoder(4, 2, 1, 4)), folder / "autoencoder")
+    for name in ("unet", "autoencoder"):
+        change_config(folder / name, **{CHECKSUM_KEY: None})
+    return [(folder / "unet", load_unet), (folder / "autoencoder", load_autoencoder)]
+
+
+def change_config(folder, **changes):
+    config = {**json.loads((folder / CONFIG_FILE).read_text()), **changes}
+    (folder / CONFIG_FILE).write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def header_of(path):
+    content = path.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def with_header(header, data=b"", length=None):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def altered(header, name, **changes):
+    return {**header, name: {**header[name], **changes}}
+
+
+LYING_WEIGHTS = {
+    "a header of any length": lambda header, data, first, second: with_header(b"{}", length=2**63),
+    "a header longer than the file": lambda header, data, first, second: with_header(b"{}", length=10**9),
+    "a header nested deep": lambda header, data, first, second: with_header(b'{"a":' * 5000 + b"}" * 5000),
+    "none": lambda header, data, first, second: with_header({}),
+    "one missing": lambda header, data, first, second: without_last(header, data),
+    "overlap": lambda header, data, first, second: with_header(
+        altered(header, second, data_offsets=header[first]["data_offsets"]), data
+    ),
+    "before the data": lambda header, data, first, second: with_header(altered(header, first, data_offsets=[-1, 5]), data),
+    "another type": lambda header, data, first, second: with_header(altered(header, first, dtype="I64"), data),
+    "unknown type": lambda header, data, first, second: with_header(altered(header, first, dtype="X"), data),
+    "a huge shape": lambda header, data, first, second: with_header(altered(header, first, shape=[2**40, 2**40]), data),
+}
+
+
+def without_last(header, data):
+    """A whole file with one tensor less."""
+    last = max((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"][1])
+    start = header[last]["data_offsets"][0]
+    return with_header({name: value for name, value in header.items() if name != last}, data[:start])
+
+
+@pytest.mark.parametrize("kind", LYING_WEIGHTS)
+def test_weights_that_lie_are_refused(tmp_path, kind):
+    for folder, load in networks(tmp_path):
+        load(folder)
+        header, data = header_of(folder / WEIGHTS_FILE)
+        first, second = sorted(name for name in header if name != "__metadata__")[:2]
+        (folder / WEIGHTS_FILE).write_bytes(LYING_WEIGHTS[kind](header, data, first, second))
+        with pytest.raises(InputError, match=f"{folder.name}: cannot load") as error:
+            load(folder)
+        assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("which", "changes"),
+    [
+        (0, {"layers": 10**7}),
+        (0, {"multipliers": [1] * 10**5}),
+        (0, {"num_categories": 10**12}),
+        (0, {"channels": 10**8}),
+        (0, {"latent_channels": 10**11}),
+        (1, {"num_encoder_blocks": [10**7] * 2}),
+        (1, {"encoder_block_out_channels": [10**8] * 2}),
+        (1, {"latent_channels": 10**12}),
+        (1, {"scaling_factor": float("nan")}),
+        (1, {"posterior_std": float("inf")}),
+        (1, {"act_fn": "__import__"}),
+        (0, {"quantization_config": {"quant_method": "torchao", "quant_type": "__import__('os')"}}),
+        (1, {"quantization_config": {"quant_method": "bitsandbytes"}}),
+    ],
+)
+def test_a_configuration_that_speaks_of_another_network_is_refused_before_that_is_built(tmp_path, which, changes):
+    folder, load = networks(tmp_path)[which]
+    change_config(folder, **changes)
+    with pytest.raises(InputError, match=f"{folder.name}: cannot load"):
+        load(folder)
+
+
+def test_nothing_but_safetensors_of_this_folder_is_read_and_no_code_of_it(tmp_path, capfd):
+    """Names of code to import are not followed, pickles not opened, shards elsewhere not looked for."""
+    (tmp_path / "evil.py").write_text("print('executed')")
+    for folder, load in networks(tmp_path):
+        kind = type(getattr(load(folder), "module", load(folder)))
+        change_config(
+            folder, auto_map={"AutoModel": "evil.Model"}, custom_pipeline=str(tmp_path), _name_or_path="http://127.0.0.1:9"
+        )
+        assert type(getattr(load(folder), "module", load(folder))) is kind
+        (folder / WEIGHTS_FILE).unlink()
+        torch.save(Trap(), folder / "diffusion_pytorch_model.bin")
+        with pytest.raises(InputError, match="cannot load"):
+            load(folder)
+        index = {"metadata": {}, "weight_map": {"unet.conv_in.weight": "../../../../etc/passwd"}}
+        (folder / f"{WEIGHTS_FILE}.index.json").write_text(json.dumps(index))
+        with pytest.raises(InputError, match="cannot load"):
+            load(folder)
+    assert "executed" not in capfd.readouterr().out
+
+
+class Trap:
+    def __reduce__(self):
+        return (print, ("executed",))
 
 
 def test_the_small_autoencoder_keeps_its_scaling_and_posterior(tmp_path):

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import zipfile
 
 import pytest
 import torch
@@ -145,6 +146,76 @@ def test_a_state_to_resume_from_that_would_execute_code_is_refused(tmp_path):
     with pytest.raises(InputError, match="unet-state-000000001.pt: not a state to resume from"):
         States(tmp_path / "unet", 0).load()
     assert not (tmp_path / "executed").exists()
+
+
+ONE = torch.zeros(1)
+FIRST, LAST, EMBEDDING = "input_blocks.0.0.weight", "out.2.bias", "cond_stage_model.embedding.weight"
+ODD_TENSORS = {
+    "sparse": {LAST: torch.zeros(4).to_sparse()},
+    "without memory": {LAST: torch.zeros(4, device="meta")},
+    "nested": {LAST: torch.nested.nested_tensor([torch.zeros(4)])},
+    "complex": {LAST: torch.zeros(4, dtype=torch.complex64)},
+    "boolean": {LAST: torch.zeros(4, dtype=torch.bool)},
+    "no numbers": {LAST: "zeros"},
+    "one number a billion times": {FIRST: ONE.expand(64, 10**6, 3, 3)},
+    "as many categories": {EMBEDDING: ONE.expand(10**9, 64)},
+    "without axes": {EMBEDDING: torch.tensor(1.0)},
+    "a number for a name": {5: ONE},
+    "a name of two lines": {"a\nb": ONE},
+    "a long name": {"x" * 10_000: ONE},
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ODD_TENSORS)
+def test_odd_tensors_are_refused_in_one_line_before_anything_is_built_of_them(tmp_path, model, kind):
+    state = authors_state(model) | ODD_TENSORS[kind]
+    with pytest.raises(InputError, match="weights.pt: ") as error:
+        load_reference(checkpoint(tmp_path / "weights.pt", state), "UNet_nano", 3)
+    assert str(error.value).isprintable() and "0, 0, 0" not in str(error.value)
+    prefixed = {f"model.diffusion_model.{name}" if isinstance(name, str) else name: value for name, value in state.items()}
+    torch.save({"state_dict": prefixed}, tmp_path / "ldm.ckpt")
+    fresh = build_unet("nano", 3)
+    before = fresh.unet.conv_out.bias.clone()
+    try:
+        start_from(tmp_path / "ldm.ckpt", fresh)
+    except InputError as error:
+        assert str(error).isprintable() and torch.equal(before, fresh.unet.conv_out.bias)
+
+
+def test_names_of_a_checkpoint_are_logged_as_they_can_be_read(tmp_path, model, caplog):
+    state = {f"model.diffusion_model.{name}": value for name, value in authors_state(model).items()}
+    torch.save({"state_dict": state | {"model.diffusion_model.a\nerror: b\x1b[31m": ONE}}, tmp_path / "ldm.ckpt")
+    start_from(tmp_path / "ldm.ckpt", build_unet("nano", 3))
+    assert r"a\nerror: b\x1b[31m" in caplog.text and "\x1b" not in caplog.text
+
+
+def compressed(path):
+    """The same archive as `torch.save` never writes it: a few kilobytes that stand for megabytes."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+
+
+def test_a_compressed_checkpoint_is_refused_unread(tmp_path, model):
+    path = checkpoint(tmp_path / "bomb.pt", authors_state(model) | {"x": torch.zeros(10_000_000)})
+    compressed(path)
+    with pytest.raises(InputError, match="bomb.pt: not a whole PyTorch checkpoint .it holds more bytes than it has."):
+        load_reference(path, "UNet_nano", 3)
+    states = States(tmp_path / "unet", 0)
+    states.save(1, {"x": torch.zeros(10_000_000)})
+    compressed(tmp_path / "unet-state-000000001.pt")
+    with pytest.raises(InputError, match="not a state to resume from .it holds more bytes than it has."):
+        states.load()
+
+
+@pytest.mark.parametrize("content", [[1], {"a": 1}, torch.zeros(3), "text"], ids=["list", "other", "tensor", "text"])
+def test_a_state_that_is_none_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "unet-state-000000001.pt")
+    with pytest.raises(InputError, match="unet-state-000000001.pt: not a state to resume from"):
+        States(tmp_path / "unet", 0).load()
 
 
 def faulty(state, fault):
