@@ -316,7 +316,7 @@ def test_image_files_of_any_name_are_named_in_one_line(tmp_path):
             r"_mask.png: 8×9 pixels, the first map has 16×16",
         ),
         (lambda maps, masks: np.save(next(maps.rglob("*.npy")), np.full((16, 16), np.nan)), "holds NaN"),
-        (lambda maps, masks: np.save(next(maps.rglob("*.npy")), np.zeros((16, 16), complex)), "expected a map of numbers"),
+        (lambda maps, masks: np.save(next(maps.rglob("*.npy")), np.zeros((16, 16), complex)), "expected numbers"),
         (lambda maps, masks: next(maps.rglob("*.npy")).write_bytes(b"x"), "not a whole .npy array"),
         (lambda maps, masks: np.save(maps / "test.txt.npy", np.zeros((16, 16))), "no mask of mine/test.txt"),
         (
