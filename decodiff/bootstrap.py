@@ -3,11 +3,16 @@
 A resample draws as many normal and as many anomalous images as there are, with replacement (Efron and Tibshirani, 1993,
 percentile intervals, stratified by label). Images are not gone through again for each: their pixels are counted once in
 `BINS` bins of scores, and a resample is a weighted sum of these counts. Scores within a bin count as ties.
+
+Counts are summed up for `IMAGES_AT_ONCE` images at a time, so that memory does not grow with their number; only the weights
+do, one or two bytes for each image and resample.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -28,20 +33,24 @@ BINS = 4096
 CONFIDENCE = 0.95
 # resamples that are computed together
 CHUNK = 100
+# images whose counts are in memory at a time
+IMAGES_AT_ONCE = 1024
 SAMPLED_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels of each image by bins of scores, the highest first, all float64.
+    """Pixels of each of some images by bins of scores, the highest first, all float64.
 
     Attributes:
-        anomalous: positions of the images that have anomalous pixels, int ``[A]``.
+        images: which of the category's images they are.
+        anomalous: positions among them of the images that have anomalous pixels, int ``[A]``.
         positives, overlap: of those, anomalous pixels, and their shares of regions, ``[A,B]``.
         regions: of those, their number ``[A]``.
-        negatives: normal pixels of all images ``[N,B]``.
+        negatives: normal pixels of all of them ``[n,B]``.
     """
 
+    images: slice
     anomalous: np.ndarray
     positives: np.ndarray
     overlap: np.ndarray
@@ -49,9 +58,8 @@ class Counts:
     negatives: np.ndarray
 
 
-def _edges(batches: Batches) -> np.ndarray:
+def _edges(batches: Batches, positives: int, negatives: int) -> np.ndarray:
     """Scores that cut the anomalous pixels, and likewise the normal ones, into bins of about equal numbers, ascending."""
-    positives, negatives = count_labels(batches)
     every = [max(1, -(-count // SAMPLED_PIXELS)) for count in (negatives, positives)]
     samples: tuple[list, list] = ([], [])
     for maps, masks in batches:
@@ -65,40 +73,52 @@ def _edges(batches: Batches) -> np.ndarray:
     return np.unique(np.concatenate(cuts))
 
 
-def count_pixels(batches: Batches, edges: np.ndarray, side: str) -> Counts:
-    """Count each image's pixels between ascending ``edges``; ``side`` as of ``numpy.searchsorted``."""
+def _image_counts(anomaly_map: np.ndarray, mask: np.ndarray, edges: np.ndarray, side: str) -> tuple:
+    """Normal pixels of an image by bins; if it has anomalous ones, also those, their shares of regions, and its regions."""
     bins = len(edges) + 1
-    anomalous, positives, overlap, regions, negatives = [], [], [], [], []
-    for maps, masks in batches:
-        for anomaly_map, mask in zip(maps, masks.astype(bool, copy=False)):
-            passed = np.searchsorted(edges, anomaly_map.ravel(), side=side)
-            every = np.bincount(passed, minlength=bins)[::-1]
-            if mask.any():
-                found = passed[mask.ravel()]
-                shares, number = region_shares(mask)
-                anomalous.append(len(negatives))
-                positives.append(np.bincount(found, minlength=bins)[::-1])
-                overlap.append(np.bincount(found, shares, bins)[::-1])
-                regions.append(number)
-                every = every - positives[-1]
-            negatives.append(every.astype(np.int32))
-    empty = np.empty((0, bins))
-    return Counts(
-        np.array(anomalous, dtype=int),
-        np.array(positives) if positives else empty,
-        np.array(overlap) if overlap else empty,
-        np.array(regions, dtype=np.float64),
-        np.array(negatives),
+    passed = np.searchsorted(edges, anomaly_map.ravel(), side=side)
+    every = np.bincount(passed, minlength=bins)[::-1]
+    if not mask.any():
+        return (every.astype(np.int32),)
+    found = passed[mask.ravel()]
+    shares, regions = region_shares(mask)
+    positives = np.bincount(found, minlength=bins)[::-1]
+    return (every - positives).astype(np.int32), positives, np.bincount(found, shares, bins)[::-1], regions
+
+
+def count_pixels(batches: Batches, edges: np.ndarray, side: str) -> Iterator[Counts]:
+    """Count each image's pixels between ascending ``edges``, some images at a time; ``side`` as of ``numpy.searchsorted``."""
+    counted = (
+        _image_counts(anomaly_map, mask, edges, side)
+        for maps, masks in batches
+        for anomaly_map, mask in zip(maps, masks.astype(bool, copy=False))
     )
+    start = 0
+    while block := list(islice(counted, IMAGES_AT_ONCE)):
+        anomalous = [position for position, counts in enumerate(block) if len(counts) > 1]
+        positives, overlap = (
+            np.array([block[position][column] for position in anomalous], np.float64).reshape(-1, len(edges) + 1)
+            for column in (1, 2)
+        )
+        regions = np.array([block[position][3] for position in anomalous], np.float64)
+        negatives = np.array([counts[0] for counts in block], np.float64)
+        yield Counts(slice(start, start + len(block)), np.array(anomalous, int), positives, overlap, regions, negatives)
+        start += len(block)
 
 
 def resample_weights(label: np.ndarray, resamples: int, generator: np.random.Generator) -> np.ndarray:
-    """How often each image is drawn in each resample: int ``[R,N]``; normal and anomalous images are drawn apart."""
-    weights = np.zeros((resamples, len(label)), dtype=np.int64)
+    """How often each image is drawn in each resample; normal and anomalous images are drawn apart.
+
+    Unsigned ``[R,N]``, of the narrowest type that holds N.
+    """
+    weights = np.zeros((resamples, len(label)), dtype=np.min_scalar_type(len(label)))
     for value in (False, True):
         images = np.flatnonzero(label == value)
         if len(images):
-            weights[:, images] = generator.multinomial(len(images), np.full(len(images), 1 / len(images)), resamples)
+            even = np.full(len(images), 1 / len(images))
+            for start in range(0, resamples, CHUNK):
+                part = weights[start : start + CHUNK]
+                part[:, images] = generator.multinomial(len(images), even, len(part))
     return weights
 
 
@@ -120,12 +140,20 @@ def _image_values(scores: np.ndarray, label: np.ndarray, weights: np.ndarray) ->
     return {name: function(curve) for name, function in IMAGE_FUNCTIONS.items()}
 
 
-def _pixel_values(counts: Counts, weights: np.ndarray) -> Curve:
-    drawn = weights.astype(np.float64)
-    anomalous = drawn[:, counts.anomalous]
-    return _curve(
-        anomalous @ counts.positives, drawn @ counts.negatives, anomalous @ counts.overlap, anomalous @ counts.regions
-    )
+def _weighted_counts(batches: Batches, edges: np.ndarray, side: str, weights: np.ndarray) -> list[np.ndarray]:
+    """Sums over the images of each resample: anomalous pixels, normal ones, shares of regions ``[R,B]``; regions ``[R]``."""
+    positives, negatives, overlap = (np.zeros((len(weights), len(edges) + 1)) for _ in range(3))
+    regions = np.zeros(len(weights))
+    parts = [slice(start, start + CHUNK) for start in range(0, len(weights), CHUNK)]
+    for counts in count_pixels(batches, edges, side):
+        for part in parts:
+            drawn = weights[part, counts.images].astype(np.float64)
+            anomalous = drawn[:, counts.anomalous]
+            positives[part] += anomalous @ counts.positives
+            negatives[part] += drawn @ counts.negatives
+            overlap[part] += anomalous @ counts.overlap
+            regions[part] += anomalous @ counts.regions
+    return [positives, negatives, overlap, regions]
 
 
 def resampled(
@@ -150,24 +178,27 @@ def resampled(
     """
     weights = resample_weights(label, resamples, generator)
     values = {name: np.full(resamples, np.nan) for name in ALL_METRICS}
+    parts = [slice(start, start + CHUNK) for start in range(0, resamples, CHUNK)]
     if label.any() and not label.all():
-        values |= _image_values(scores, label, weights)
-    counts = count_pixels(batches, _edges(batches), "right")
-    if not counts.positives.any() or not counts.negatives.any():
+        for part in parts:
+            for name, drawn in _image_values(scores, label, weights[part]).items():
+                values[name][part] = drawn
+    positives, negatives = count_labels(batches)
+    if not positives or not negatives:
         return values
+    sums = _weighted_counts(batches, _edges(batches, positives, negatives), "right", weights)
     by_thresholds = None
     if PROTOCOLS[protocol].aupro != "exact":
-        by_thresholds = count_pixels(batches, reference_thresholds(batches), "left")
-    for start in range(0, resamples, CHUNK):
-        part = slice(start, start + CHUNK)
-        curve = _pixel_values(counts, weights[part])
+        by_thresholds = _weighted_counts(batches, reference_thresholds(batches), "left", weights)
+    for part in parts:
+        curve = _curve(*(each[part] for each in sums))
         # a resample may hold no image with anomalous pixels inside the crop
         defined = curve.positives > 0
         with np.errstate(invalid="ignore", divide="ignore"):
             for name, function in PIXEL_FUNCTIONS.items():
                 values[name][part] = np.where(defined, function(curve), np.nan)
             if by_thresholds is not None:
-                curve = _pixel_values(by_thresholds, weights[part])
+                curve = _curve(*(each[part] for each in by_thresholds))
                 overlap = np.cumsum(curve.overlap_steps, axis=-1) / curve.regions[:, None]
                 # the last bin is not above any threshold
                 area = reference_area(curve.false_positives[:, :-1], curve.negatives, overlap[:, :-1])

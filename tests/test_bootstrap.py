@@ -1,11 +1,13 @@
 """Resamples against metrics computed anew on the images they drew, and the threshold against many draws."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from decodiff import bootstrap
 from decodiff.bootstrap import interval, resample_weights, resampled
 from decodiff.metrics import ALL_METRICS, InBatches, evaluate, image_scores
 from decodiff.threshold import choose_threshold
@@ -55,6 +57,37 @@ def test_the_reference_aupro_of_all_images_once_is_the_one_measured():
     fast = resampled(batches, scores, labels, 2, Once(), "reference")
     exact = evaluate(batches, scores, labels, "reference")
     assert fast["pixel_aupro"] == pytest.approx(exact["pixel_aupro"], abs=1e-12)
+
+
+@pytest.mark.parametrize("protocol", ["standard", "reference"])
+def test_images_counted_a_few_at_a_time_give_the_same(monkeypatch, protocol):
+    anomaly_map, mask = category(0.15)
+    batches, labels = InBatches(anomaly_map, mask), mask.any(axis=(1, 2))
+
+    def drawn():
+        return resampled(batches, image_scores(batches), labels, 130, np.random.default_rng(1), protocol)
+
+    together = drawn()
+    monkeypatch.setattr(bootstrap, "IMAGES_AT_ONCE", 5)
+    for name, values in drawn().items():
+        np.testing.assert_allclose(values, together[name], rtol=1e-12, err_msg=name)
+
+
+def test_memory_grows_with_images_by_little_more_than_their_weights(monkeypatch):
+    monkeypatch.setattr(bootstrap, "IMAGES_AT_ONCE", 50)
+    resamples, peaks = 100, []
+    for count in (300, 1300):
+        random = np.random.default_rng(0)
+        # small maps, so that counts by bins are far larger; enough anomalous pixels for all bins from the first
+        maps, masks = random.random((count, 8, 8), dtype=np.float32), np.zeros((count, 8, 8), bool)
+        masks[::2, 2:6, 2:6] = True
+        batches, labels = InBatches(maps, masks), masks.any(axis=(1, 2))
+        tracemalloc.start()
+        resampled(batches, image_scores(batches), labels, resamples, np.random.default_rng(1))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # two bytes a weight, and some float64 copies of the weights of a hundred resamples; counts would take 16 KiB an image
+    assert (peaks[1] - peaks[0]) / 1000 < 8 * 8 * resamples
 
 
 def test_normal_and_anomalous_images_are_drawn_apart_and_alike_for_two_methods():
