@@ -1,5 +1,8 @@
 """From prepared images to maps: the same whatever the batch, close to float32 in bfloat16, and without a file half written."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,10 @@ from decodiff.errors import InputError
 from decodiff.files import write_json
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, save_autoencoder
 from decodiff.models.unet import build_unet
-from decodiff.settings import Correction, Diffusion, Image, Inference, Scoring
+from decodiff.settings import Augmentation, Correction, Diffusion, Image, Inference, Scoring
+from decodiff.stages import encode as encoding
 from decodiff.stages.correct import correct
-from decodiff.stages.encode import encode_test
+from decodiff.stages.encode import encode, encode_test
 from decodiff.stages.score import score
 
 COUNT = 9
@@ -75,3 +79,27 @@ def test_a_map_with_nan_stops_and_leaves_no_file(made, tmp_path):
     with pytest.raises(InputError, match="6.png: its anomaly map holds NaN"):
         score(tmp_path, made / "latents", made / "autoencoder", Scoring(batch_size=4), Inference(), tmp_path)
     assert not (tmp_path / "anomaly_maps.npy").exists() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_encoding_keeps_no_array_mapped_that_it_has_read(tmp_path, monkeypatch, split):
+    count, side = 640, 128
+    path = tmp_path / f"{split}_images.npy"
+    np.save(path, np.zeros((count, side, side, 3), np.uint8))
+    mapped = []
+
+    class Coder:
+        """Looks how much of the array is in the process's memory, in KiB."""
+
+        def encode(self, images):
+            areas = Path("/proc/self/smaps").read_text().split(f"{path}\n")[1:]
+            mapped.append(sum(int(re.search(r"Rss: +(\d+)", area)[1]) for area in areas))
+            return torch.zeros(2, len(images), 1, 1, 1)
+
+    monkeypatch.setattr(encoding, "load_autoencoder", lambda *_: Coder())
+    if split == "train":
+        encode(tmp_path, tmp_path, Augmentation(), Image(resize=side, crop=side), tmp_path)
+    else:
+        encode_test(tmp_path, tmp_path, Image(resize=side, crop=side), tmp_path)
+    # the system maps up to 2 MiB around what is read
+    assert mapped and max(mapped) < path.stat().st_size / 1024 / 4

@@ -31,16 +31,18 @@ def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image:
     views. Of an augmentation that no finite set of views holds, V is 0: training encodes the images itself.
     """
     network = load_autoencoder(autoencoder, device())
-    images = read_array(prepared / "train_images.npy", (None, image.resize, image.resize, 3))
+    path, images_shape = prepared / "train_images.npy", (None, image.resize, image.resize, 3)
+    count = len(read_array(path, images_shape))
     chosen = views(augmentation.max_shift, augmentation.half_turn_probability > 0) if augmentation.is_finite else []
-    shape = (len(images), len(chosen), *_latent_shape(network, image.crop))
+    shape = (count, len(chosen), *_latent_shape(network, image.crop))
     with ExitStack() as stack:
         files = [
             stack.enter_context(writing_array(output / f"train_{name}.npy", shape, np.float32)) for name in ("mean", "std")
         ]
-        progress = stack.enter_context(tqdm(total=len(images) * len(chosen), desc="encode train", unit="view"))
-        for start in range(0, len(images), BATCH_SIZE):
-            part = images[start : start + BATCH_SIZE]
+        progress = stack.enter_context(tqdm(total=count * len(chosen), desc="encode train", unit="view"))
+        for start in range(0, count, BATCH_SIZE):
+            # opened for each batch, so that what was read does not stay mapped
+            part = read_array(path, images_shape)[start : start + BATCH_SIZE]
             moments = np.empty((2, len(part), *shape[1:]), np.float32)
             for position, view in enumerate(chosen):
                 encoded = network.encode(to_tensor(cropped(part, image.crop, view)))
@@ -49,16 +51,18 @@ def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image:
             for file, values in zip(files, moments):
                 file.extend(values)
     write_json(output / "views.json", [vars(view) for view in chosen])
-    log.info("%d training images in %d views, latents of %s", len(images), len(chosen), shape[2:])
+    log.info("%d training images in %d views, latents of %s", count, len(chosen), shape[2:])
 
 
 def encode_test(prepared: Path, autoencoder: Path, image: Image, output: Path) -> None:
     """Write ``test_mean.npy``: scaled means of what is not trained on, float32 ``[N,C,h,w]``, in the order of ``test.csv``."""
     network = load_autoencoder(autoencoder, device())
-    images = read_array(prepared / "test_images.npy", (None, image.resize, image.resize, 3))
-    shape = (len(images), *_latent_shape(network, image.crop))
+    path, images_shape = prepared / "test_images.npy", (None, image.resize, image.resize, 3)
+    count = len(read_array(path, images_shape))
+    shape = (count, *_latent_shape(network, image.crop))
     with writing_array(output / "test_mean.npy", shape, np.float32) as means:
-        for start in tqdm(range(0, len(images), BATCH_SIZE), desc="encode test", unit="batch"):
-            part = to_tensor(cropped(images[start : start + BATCH_SIZE], image.crop))
+        for start in tqdm(range(0, count, BATCH_SIZE), desc="encode test", unit="batch"):
+            # as above
+            part = to_tensor(cropped(read_array(path, images_shape)[start : start + BATCH_SIZE], image.crop))
             means.extend(network.encode(part)[0].cpu().numpy())
-    log.info("%d test images, latents of %s", len(images), shape[1:])
+    log.info("%d test images, latents of %s", count, shape[1:])
