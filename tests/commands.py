@@ -51,6 +51,10 @@ def finish(process, minutes=10):
     assert code == 0, f"{' '.join(map(str, process.args))} ended with {code}"
 
 
+# tables that also tell how fast this machine was
+MEASURED = ("T4", "T6")
+
+
 def tables(directory, without=()):
     """Content of the tables and metrics in a folder by name, without some tables."""
     found = [*directory.glob("results/*/tables/*.csv"), *directory.glob("results/**/metrics.csv")]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import slurm
-from commands import ROOT, finish, start, tables
+from commands import MEASURED, ROOT, finish, start, tables
 from test_survival import SMALL, TARGETS
 from test_workflow import write_config
 
@@ -22,8 +22,8 @@ HERE = ("--max-threads", str(os.cpu_count()), "--jobs", "4")
 
 
 @pytest.fixture
-def cluster():
-    with slurm.cluster(nodes=2) as running:
+def cluster(request):
+    with slurm.cluster(nodes=request.param) as running:
         yield running
 
 
@@ -46,6 +46,7 @@ def lose(cluster, node, job):
             os.kill(int(process.name), signal.SIGKILL)
 
 
+@pytest.mark.parametrize("cluster", [2], indirect=True)
 def test_the_tables_are_the_same_in_spite_of_a_kill_for_memory_a_lost_node_and_a_controller_away(cluster, tmp_path):
     config = write_config(tmp_path, **SMALL)
     too_small = ["--set-resources", "encode_test:mem_mb=300 * attempt ** 3"]
@@ -68,3 +69,12 @@ def test_the_tables_are_the_same_in_spite_of_a_kill_for_memory_a_lost_node_and_a
     here = tmp_path / "here"
     finish(start(here, config, *TARGETS))
     assert tables(there) == tables(here) and len(tables(here)) == 4
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_the_whole_demo_gives_the_same_tables(whole_demo, cluster, tmp_path):
+    config, here, _ = whole_demo
+    finish(start(tmp_path, config, *PROFILE, *HERE), minutes=60)
+    assert cluster.jobs() and {state for _, state in cluster.jobs()} == {"COMPLETED"}
+    assert tables(tmp_path, MEASURED) == tables(here, MEASURED)
