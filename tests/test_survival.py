@@ -77,18 +77,23 @@ def unlock(directory, config):
 
 def survive(directory, config, targets, kills, seconds, seed):
     """Run the workflow, killing something so many times at moments spread over most of ``seconds``; gives what was killed."""
-    choose, killed = random.Random(seed), []
-    for number in range(kills):
-        what = WHAT_IS_KILLED[number % len(WHAT_IS_KILLED)]
-        process = start(directory, config, *targets)
+    choose, killed, process = random.Random(seed), [], None
+    while len(killed) < kills:
+        what = WHAT_IS_KILLED[len(killed) % len(WHAT_IS_KILLED)]
+        process = process or start(directory, config, *targets)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(choose.uniform(1, 1.5 * seconds / kills))
         if kill(process, what, choose):
             killed.append(what)
-        # of a killed worker the others go on, and the end says that something failed
-        process.wait()
-        if what != "worker":
+        elif process.returncode == 0:
+            break
+        # when a worker is killed, its Snakemake goes on with what does not depend on it
+        if what != "worker" or process.poll() is not None:
+            process.wait()
+            process = None
             unlock(directory, config)
+    if process:
+        process.wait()
     finish(start(directory, config, *targets), minutes=40)
     return killed
 
