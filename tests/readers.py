@@ -4,11 +4,11 @@ import tarfile
 import zipfile
 from functools import cache
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
+from commands import ROOT
 from pictures import make_real_iad
 from PIL import Image
 
@@ -27,8 +27,6 @@ from decodiff.models.storage import CONFIG_FILE, WEIGHTS_FILE, States, save_netw
 from decodiff.models.unet import build_unet, load_unet
 from decodiff.stages.compare import read_resamples
 from decodiff.stages.evaluate import RESAMPLES_FILE
-
-ROOT = Path(__file__).parents[1]
 
 
 @cache

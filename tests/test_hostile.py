@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import ROOT, SNAKEMAKE, finish, start
+from commands import ROOT, SNAKEMAKE, finish, run, start
 from pictures import make_mvtec
 from test_workflow import write_config
 
@@ -28,6 +28,12 @@ CATEGORIES = (
 )
 DEFECT = "$(touch x) <i>|'"
 LABELS = ("$(touch x) <b>|$", "-x=y'\"")
+
+
+def workflow(directory, config, *arguments, check=False):
+    """What Snakemake prints with a configuration; by default it must fail."""
+    words = [*arguments, "--directory", directory, "--configfile", config]
+    return run(ROOT, SNAKEMAKE, *words, environment={}, check=check)
 
 
 @pytest.mark.survival
@@ -109,9 +115,8 @@ def test_values_that_would_reach_a_shell_are_refused_before_any_job(tmp_path, ch
 def test_a_tag_in_a_configuration_is_not_executed_by_the_workflow_either(tmp_path):
     config = tmp_path / "evil.yaml"
     config.write_text((ROOT / "tests/toy.yaml").read_text() + f"seed: {TAG}\n")
-    command = [SNAKEMAKE, "-n", "--directory", tmp_path, "--configfile", config]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
+    workflow(tmp_path, config, "-n")
+    assert not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
 
 
 def test_a_template_is_run_by_snakemake_itself_and_named_at_once(tmp_path):
@@ -119,9 +124,7 @@ def test_a_template_is_run_by_snakemake_itself_and_named_at_once(tmp_path):
     config = tmp_path / "evil.yaml"
     executed = tmp_path / "executed"
     config.write_text(f"__use_yte__: true\n{(ROOT / 'tests/toy.yaml').read_text()}seed: ?len(str(open('{executed}', 'w')))\n")
-    command = [SNAKEMAKE, "-n", "--directory", tmp_path, "--configfile", config]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and f"{config}: __use_yte__: `snakemake` runs the expressions" in done.stdout + done.stderr
+    assert f"{config}: __use_yte__: `snakemake` runs the expressions" in workflow(tmp_path, config, "-n")
     assert executed.exists(), "Snakemake no longer runs templates: say so in SECURITY.md and docs/architecture.md"
     with pytest.raises(InputError, match="__use_yte__: unknown key"):
         load(config)
@@ -151,9 +154,7 @@ def test_a_plan_runs_nothing_of_a_configuration(tmp_path, monkeypatch, lines, ex
 def test_a_key_that_stands_twice_stops_the_workflow(tmp_path):
     config = tmp_path / "mine.yaml"
     config.write_text((ROOT / "tests/toy.yaml").read_text() + "run: other\n")
-    command = [SNAKEMAKE, "-n", "--directory", tmp_path, "--configfile", config]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and f"{config}: not YAML ('run' stands there twice" in done.stdout + done.stderr
+    assert f"{config}: not YAML ('run' stands there twice" in workflow(tmp_path, config, "-n")
 
 
 def test_paths_of_a_configuration_reach_commands_as_one_word(tmp_path):
@@ -161,9 +162,8 @@ def test_paths_of_a_configuration_reach_commands_as_one_word(tmp_path):
     source = tmp_path / "no such $(touch x); touch x 'folder"
     data = {"mine": {"kind": "folder", "source": str(source)}}
     config = write_config(tmp_path, data=data, scopes={"all": ["mine"]})
-    command = [SNAKEMAKE, "data/mine/manifest.csv", "--directory", tmp_path, "--configfile", config]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and f"error: data.mine.source: no folder or archive {source};" in done.stderr + done.stdout
+    printed = workflow(tmp_path, config, "data/mine/manifest.csv")
+    assert f"error: data.mine.source: no folder or archive {source};" in printed
     assert not list(tmp_path.rglob("x")) and not (ROOT / "x").exists()
 
 
@@ -178,9 +178,8 @@ def test_paths_of_networks_are_one_word_of_a_command_or_none(tmp_path):
         autoencoder={"source": "pretrained", "path": paths["autoencoder"]},
     )
     targets = ["models/toy/all/seed-0/config.json", "models/toy/autoencoder/config.json"]
-    command = [SNAKEMAKE, "-n", "-p", *targets, "--directory", tmp_path, "--configfile", config]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=True)
-    commands = [shlex.split(command) for command in re.findall("^Shell command: (decodiff .*)", done.stdout, re.M)]
+    printed = workflow(tmp_path, config, "-n", "-p", *targets, check=True)
+    commands = [shlex.split(command) for command in re.findall("^Shell command: (decodiff .*)", printed, re.M)]
     words = {command[1]: command for command in commands}
     assert words.keys() == {"import-reference", "autoencoder"} and words["import-reference"][2] == paths["model"]
     assert not any("touch" in word for word in words["autoencoder"]), "it is read from the configuration"

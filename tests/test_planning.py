@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import planned, run
+from commands import ROOT, SNAKEMAKE, planned, run
 from hypothesis import given
 from hypothesis import strategies as st
 from test_workflow import write_config
@@ -20,8 +20,6 @@ from decodiff.models.unet import build_unet, prediction_operations
 from decodiff.planning.plan import NETWORK_RULES, STATED_SECONDS, Job, estimate
 from decodiff.planning.show import duration
 from decodiff.planning.work import STEP, Work, unet_operations
-
-ROOT = Path(__file__).parents[1]
 
 
 def job(rule="table", measured=None, is_done=False, needs=()):
@@ -128,7 +126,7 @@ def test_durations_are_read_easily(seconds, shown):
 
 
 # a process starts with the largest size of the one that started it, so it is started by a small one
-MEASURED = """
+OF_CHILD = """
 import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:]).returncode
 print("KiB:", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
@@ -139,13 +137,11 @@ sys.exit(code)
 def test_the_papers_whole_run_is_planned_job_by_job_in_little_memory(tmp_path):
     arguments = ["--snakefile", ROOT / "workflow/Snakefile", "--directory", tmp_path]
     arguments += ["--configfile", ROOT / "config/config.yaml", "--config", "seeds=[0,1,2,3,4]"]
-    programs = Path(sys.executable).parent
-    listing = [sys.executable, "-c", MEASURED, programs / "snakemake", "-n", *arguments]
-    listed = run(tmp_path, *listing, environment={"PYTHONPATH": str(ROOT)})
+    listed = run(tmp_path, sys.executable, "-c", OF_CHILD, SNAKEMAKE, "-n", *arguments, environment={})
     rules = planned(listed)
     assert int(re.search(r"^KiB: (\d+)", listed, re.M)[1]) < 2**20
     assert rules["train"] + rules["train_variant"] == 110
-    shown = run(tmp_path, programs / "decodiff", "plan", *arguments, environment={"PYTHONPATH": str(ROOT)})
+    shown = run(tmp_path, SNAKEMAKE.with_name("decodiff"), "plan", *arguments, environment={})
     by_rule = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+) ", shown, re.M)}
     assert by_rule == {rule: count for rule, count in rules.items() if rule != "all"}
     networks = sum(count for rule, count in rules.items() if rule.removesuffix("_variant") in NETWORK_RULES)
