@@ -13,6 +13,12 @@ def sample_patch_side(sides: Sequence[int], probabilities: Sequence[float], gene
     return int(sides[int(torch.multinomial(weights, 1, generator=generator))])
 
 
+def _kept(batch: int, positions: int, max_ratio: float, generator: torch.Generator) -> torch.Tensor:
+    """How many positions stay as they are in each image, ``int(n·(1−r))`` with ``r ~ U(0, max_ratio)``: int64 ``[B]``."""
+    ratio = max_ratio * torch.rand(batch, generator=generator, dtype=torch.float64)
+    return (positions * (1 - ratio)).to(torch.int64)
+
+
 def _choose(batch: int, positions: int, counts: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Bool ``[batch, positions]`` with ``counts[i]`` true entries in row i, uniformly chosen."""
     rank = torch.rand(batch, positions, generator=generator).argsort(dim=1).argsort(dim=1)
@@ -46,16 +52,15 @@ def sample_mask(
         raise ValueError(f"a patch side of {patch_side} does not divide a latent of {height}×{width} cells")
     grid = (height // patch_side, width // patch_side)
     positions = grid[0] * grid[1]
-    ratio = max_ratio * torch.rand(batch, generator=generator, dtype=torch.float64)
-    clean = (positions * (1 - ratio)).to(torch.int64)
+    clean = _kept(batch, positions, max_ratio, generator)
     return _expand(_choose(batch, positions, clean, generator), grid, patch_side).float()
 
 
 def sample_noise(latent: torch.Tensor, patch_side: int, max_foreign_ratio: float, generator: torch.Generator) -> torch.Tensor:
     """Standard Gaussian noise in which some patches hold clean patches from elsewhere in the batch.
 
-    Per image, ``U(0, max_foreign_ratio)`` of the patch positions hold patches of the batch's own clean latents, shuffled over
-    all images and positions; the rest is Gaussian.
+    Per image, a ratio ``u ~ U(0, max_foreign_ratio)`` of the patch positions hold patches of the batch's own clean latents,
+    shuffled over all images and positions; ``int(n·(1−u))`` of n are Gaussian, as of the mask so many stay clean.
 
     Args:
         latent: clean latents, float ``[B,C,h,w]``.
@@ -70,8 +75,8 @@ def sample_noise(latent: torch.Tensor, patch_side: int, max_foreign_ratio: float
     grid = (height // patch_side, width // patch_side)
     positions = grid[0] * grid[1]
     noise = torch.randn(latent.shape, generator=generator).to(latent)
-    ratio = max_foreign_ratio * torch.rand(batch, generator=generator, dtype=torch.float64)
-    foreign = _expand(_choose(batch, positions, (positions * ratio).to(torch.int64), generator), grid, patch_side)
+    gaussian = _kept(batch, positions, max_foreign_ratio, generator)
+    foreign = ~_expand(_choose(batch, positions, gaussian, generator), grid, patch_side)
     order = torch.randperm(batch * positions, generator=generator).to(latent.device)
     patches = latent.reshape(batch, channels, grid[0], patch_side, grid[1], patch_side).permute(0, 2, 4, 1, 3, 5)
     patches = patches.reshape(batch * positions, channels, patch_side, patch_side)[order]
