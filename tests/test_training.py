@@ -177,10 +177,12 @@ def test_other_augmentations_store_no_views_and_train_all_the_same(encoded, tmp_
 
 def test_rotation_and_colours_do_what_they_say():
     grey = np.full((1, 40, 40, 3), 128, np.uint8)
-    changed = Augmentation(brightness=0.2, colour_probability=1.0)
-    values = torch.stack([augmented(grey, changed, 32, torch.Generator().manual_seed(seed))[0] for seed in range(200)])
-    factors = (values[:, 0, 0, 0] + 1) / 2 * 255 / 128
-    assert 0.8 <= factors.min() < 0.82 and 1.18 < factors.max() <= 1.2 and abs(factors.mean() - 1) < 0.03
+    for changed, extremes in (({"brightness": 0.2}, (128 - 51, 128 + 51)), ({"contrast": 0.2}, (0.8 * 128, 1.2 * 128))):
+        changed = Augmentation(colour_probability=1.0, **changed)
+        values = torch.stack([augmented(grey, changed, 32, torch.Generator().manual_seed(seed))[0] for seed in range(200)])
+        seen = (values[:, 0, 0, 0] + 1) / 2 * 255
+        assert extremes[0] - 0.01 <= seen.min() < extremes[0] + 3 and extremes[1] - 3 < seen.max() <= extremes[1] + 0.01
+        assert seen.mean() == pytest.approx(128, abs=4)
     half = np.zeros((1, 40, 40, 3), np.uint8)
     half[:, :, 20:] = 255
     turned = Augmentation(rotation_degrees=10, rotation_probability=1.0)

@@ -20,10 +20,11 @@ def _rotated(image: torch.Tensor, degrees: float) -> torch.Tensor:
 
 
 def _recoloured(image: torch.Tensor, brightness: float, contrast: float) -> torch.Tensor:
-    """Values in [-1, 1] times a factor of brightness, then of contrast about the mean grey, as seen in [0, 1]."""
-    image = ((image + 1) / 2 * brightness).clamp(0, 1)
-    grey = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=0).mean()
-    return (contrast * image + (1 - contrast) * grey).clamp(0, 1) * 2 - 1
+    """Values in [-1, 1], seen in [0, 1], times the factor ``contrast``, plus ``brightness``, and clipped.
+
+    That is Albumentations' ``RandomBrightnessContrast``, which the authors' code calls.
+    """
+    return (contrast * (image + 1) / 2 + brightness).clamp(0, 1) * 2 - 1
 
 
 def augmented(images: np.ndarray, augmentation, crop: int, generator: torch.Generator) -> torch.Tensor:
@@ -49,8 +50,7 @@ def augmented(images: np.ndarray, augmentation, crop: int, generator: torch.Gene
         if draws[3] < augmentation.rotation_probability:
             tensor = _rotated(tensor[0], degrees * augmentation.rotation_degrees)[None]
         if draws[4] < augmentation.colour_probability:
-            factors = 1 + brightness * augmentation.brightness, 1 + contrast * augmentation.contrast
-            tensor = _recoloured(tensor[0], *factors)[None]
+            tensor = _recoloured(tensor, brightness * augmentation.brightness, 1 + contrast * augmentation.contrast)
         # the crop is taken last, so that what turns in from outside is image and not border
         results.append(cropped(tensor.permute(0, 2, 3, 1).numpy(), crop, view))
     return torch.from_numpy(np.ascontiguousarray(np.concatenate(results))).permute(0, 3, 1, 2).contiguous()
