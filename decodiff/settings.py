@@ -22,6 +22,8 @@ Positive = Annotated[int, Field(gt=0)]
 Side = Annotated[int, Field(gt=0, le=16_384)]
 ScheduleLength = Annotated[int, Field(gt=0, le=100_000)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
+# of Pillow's, by their names there
+ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
 class Section(BaseModel):
@@ -50,8 +52,9 @@ class Augmentation(Section):
         half_turn_probability: probability that an image is turned by 180°.
         rotation_degrees: a rotation turns by up to this angle each way; needs margin around the crop.
         rotation_probability: probability that an image is rotated.
-        brightness, contrast: factors are drawn from 1 ± this.
-        colour_probability: probability that brightness and contrast change.
+        contrast: values in [0, 1] are multiplied by a factor drawn from 1 ± this.
+        brightness: to which a number drawn from ± this is added.
+        colour_probability: probability that contrast and brightness change.
     """
 
     max_shift: Annotated[int, Field(ge=0)] = 0
@@ -97,10 +100,14 @@ class Data(Section):
 
 
 class Image(Section):
-    """Images are resized to ``resize`` pixels square; the networks see the central ``crop``."""
+    """Images are resized to ``resize`` pixels square; the networks see the central ``crop``.
+
+    ``filter`` is Pillow's filter for that; ``bicubic`` is what its ``resize`` takes by default, as the authors' code did.
+    """
 
     resize: Side
     crop: Side
+    filter: ResizeFilter = "bicubic"
 
 
 class PretrainedAutoencoder(Section):

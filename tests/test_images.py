@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from decodiff.data.images import read_mask, read_rgb
+from decodiff.data.images import mask_area, read_mask, read_rgb
 from decodiff.data.maps import foreign_maps
 from decodiff.errors import InputError
 from decodiff.stages.prepare import resized_mask
@@ -193,20 +193,20 @@ def test_smoothed_masks_end_at_half_and_class_masks_above_zero(tmp_path):
     def seen(values, name, mode=None):
         image = Image.fromarray(values)
         (image.convert(mode) if mode else image).save(tmp_path / name)
-        return np.asarray(read_mask(tmp_path / name)).tolist()
+        return mask_area(read_mask(tmp_path / name)).astype(int).tolist()
 
-    assert seen(np.array([[0, 60, 200, 255]], np.uint8), "smooth.png") == [[0, 0, 255, 255]]
-    assert seen(np.array([[0, 1, 4, 0]], np.uint8), "classes.png") == [[0, 255, 255, 0]]
-    assert seen(np.array([[0, 20000, 60000, 65535]], np.uint16), "deep.png") == [[0, 0, 255, 255]]
-    assert seen(np.array([[0, 1, 4, 0]], np.uint16), "deep_classes.png") == [[0, 255, 255, 0]]
-    assert seen(np.array([[False, True]]), "bits.png") == [[0, 255]]
+    assert seen(np.array([[0, 60, 200, 255]], np.uint8), "smooth.png") == [[0, 0, 1, 1]]
+    assert seen(np.array([[0, 1, 4, 0]], np.uint8), "classes.png") == [[0, 1, 1, 0]]
+    assert seen(np.array([[0, 20000, 60000, 65535]], np.uint16), "deep.png") == [[0, 0, 1, 1]]
+    assert seen(np.array([[0, 1, 4, 0]], np.uint16), "deep_classes.png") == [[0, 1, 1, 0]]
+    assert seen(np.array([[False, True]]), "bits.png") == [[0, 1]]
     red = np.array([[[0, 0, 0], [255, 0, 0], [0, 0, 255], [40, 0, 0]]], np.uint8)
-    assert seen(red, "coloured.png") == [[0, 255, 255, 0]]
+    assert seen(red, "coloured.png") == [[0, 1, 1, 0]]
     dark = np.array([[[0, 0, 0], [255, 255, 255], [90, 0, 0]]], np.uint8)
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
     image.putpalette(dark.reshape(-1).tolist())
     image.save(tmp_path / "palette.png")
-    assert np.asarray(read_mask(tmp_path / "palette.png")).tolist() == [[0, 255, 255]]
+    assert mask_area(read_mask(tmp_path / "palette.png")).tolist() == [[False, True, True]]
 
 
 def test_parts_of_a_mask_must_have_one_size(tmp_path):
@@ -222,7 +222,7 @@ def test_parts_of_a_mask_must_have_one_size(tmp_path):
 def test_the_reference_protocol_grows_small_defects_and_the_standard_one_does_not():
     mask = np.zeros((64, 64), np.uint8)
     mask[20:30, 20:30] = 255
-    image = Image.fromarray(mask)
+    image = {Path("mask.png"): Image.fromarray(mask)}
     standard, reference = (resized_mask(image, 48, protocol) for protocol in ("standard", "reference"))
     true_area = 100 * (48 / 64) ** 2
     assert abs(standard.sum() - true_area) < 0.15 * true_area

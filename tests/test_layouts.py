@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pictures import area, make_ad_2, make_btad, make_ksdd2, make_loco, make_mvtec, make_real_iad, make_visa, picture
 
-from decodiff.data.images import read_mask
+from decodiff.data.images import mask_area, read_mask
 from decodiff.data.layouts import find_root, left_out, read_layout
 from decodiff.data.registry import REGISTRY, Counts
 from decodiff.data.rows import read_rows
@@ -54,14 +54,14 @@ def test_a_published_structure_becomes_a_manifest(tmp_path, monkeypatch, name):
     for row in rows:
         assert bool(row.mask) == bool(row.label), "all anomalous images have a mask, no normal one has"
         if row.mask:
-            mask = read_mask(manifest.parent / row.mask)
-            assert mask.size == (row.width, row.height) and mask.getbbox()
+            area = mask_area(read_mask(manifest.parent / row.mask))
+            assert area.shape == (row.height, row.width) and area.any()
 
 
 def test_several_masks_of_an_image_are_joined(tmp_path):
     make_loco(tmp_path, ("pushpins",))
     entries = read_layout("mvtec", tmp_path, ("pushpins",))
-    masks = [np.asarray(read_mask(entry.mask)) for entry in entries if entry.mask]
+    masks = [mask_area(read_mask(entry.mask)) for entry in entries if entry.mask]
     assert len(masks) == 2
     for mask in masks:
         assert np.flatnonzero(mask.all(axis=1)).tolist() == [0, 1, 4, 5], "the union of both parts"

@@ -20,6 +20,9 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", "
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM", "GIF", "JPEG2000")
 SIXTEEN_BITS = 65535
 
+# the pictures of one image's mask by their file, in the mode that each is stored in
+Mask = dict[Path, Image.Image]
+
 
 def read_bytes(path: Path) -> bytes:
     """A file's content. Raises `InputError` when it cannot be read."""
@@ -90,8 +93,8 @@ def read_rgb(path: Path, sha256: str | None = None) -> Image.Image:
     return as_rgb(decode(content, path), path)
 
 
-def _mask_area(image: Image.Image, path: Path) -> np.ndarray:
-    """Where a mask's picture marks an anomaly, bool ``[H,W]``; see `read_mask`."""
+def _picture_area(image: Image.Image, path: Path) -> np.ndarray:
+    """Where one picture of a mask marks an anomaly, bool ``[H,W]``; see `mask_area`."""
     if image.mode.startswith("I"):
         values = _sixteen_bits(image, path)
         full = SIXTEEN_BITS if values.max(initial=0) > 255 else 255
@@ -117,27 +120,31 @@ def mask_files(path: Path) -> list[Path]:
     return parts
 
 
-def join_masks(parts: list[tuple[Path, bytes]]) -> Image.Image:
-    """One mask from the pictures of it, as `read_mask`.
+def decode_mask(parts: dict[Path, bytes]) -> Mask:
+    """The pictures of one image's mask, by their file, as stored.
 
     Raises:
-        InputError: a picture cannot be decoded, there is none, or they differ in size.
+        InputError: a picture cannot be decoded, or they differ in size.
     """
-    areas = {path: _mask_area(decode(content, path), path) for path, content in parts}
-    if len({area.shape for area in areas.values()}) != 1:
-        sizes = ", ".join(f"{path.name} {area.shape[1]}×{area.shape[0]}" for path, area in areas.items())
-        raise InputError(f"{parts[0][0].parent}: masks of one image with different sizes ({sizes}); make them the same")
-    return Image.fromarray(np.where(np.logical_or.reduce(list(areas.values())), 255, 0).astype(np.uint8))
+    mask = {path: decode(content, path) for path, content in parts.items()}
+    if len({picture.size for picture in mask.values()}) != 1:
+        sizes = ", ".join(f"{path.name} {picture.width}×{picture.height}" for path, picture in mask.items())
+        raise InputError(f"{next(iter(mask)).parent}: masks of one image with different sizes ({sizes}); make them the same")
+    return mask
 
 
-def read_mask(path: Path) -> Image.Image:
-    """A mask in mode L: 255 on the anomalous area, else 0.
+def read_mask(path: Path) -> Mask:
+    """As `decode_mask`; ``path`` is a picture, or a folder of them."""
+    return decode_mask({part: read_bytes(part) for part in mask_files(path)})
 
-    ``path`` is a picture, or a folder whose pictures are joined. A picture that reaches full white may have smoothed or
-    compressed edges: the area is what lies above half. One that does not, or has a palette, holds class numbers: the area is
-    what lies above 0.
+
+def mask_area(mask: Mask) -> np.ndarray:
+    """Where a mask marks an anomaly, in any of its pictures: bool ``[H,W]``.
+
+    A picture that reaches full white may have smoothed or compressed edges: the area is what lies above half. One that does
+    not, or has a palette, holds class numbers: the area is what lies above 0.
 
     Raises:
-        InputError: a picture is missing or cannot be decoded, or several differ in size.
+        InputError: a picture holds values that are no 8 or 16 bits.
     """
-    return join_masks([(part, read_bytes(part)) for part in mask_files(path)])
+    return np.logical_or.reduce([_picture_area(picture, path) for path, picture in mask.items()])

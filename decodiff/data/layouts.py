@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from decodiff.data.images import SUFFIXES, picture_files, read_mask
+from decodiff.data.images import SUFFIXES, mask_area, picture_files, read_mask
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json
 from decodiff.seeds import numpy_generator
@@ -171,7 +171,7 @@ def read_ksdd2(root: Path, categories: tuple[str, ...]) -> list[Entry]:
             if path.stem.endswith("_GT"):
                 continue
             mask = path.with_name(f"{path.stem}_GT.png")
-            label = int(read_mask(mask).getbbox() is not None)
+            label = int(mask_area(read_mask(mask)).any())
             if split == "test" or not label:
                 entries.append(Entry(path, category, split, label, "defect" if label else "good", mask if label else None))
     return entries

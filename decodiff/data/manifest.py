@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from decodiff.data.images import as_rgb, decode, join_masks, mask_files, read_bytes
+from decodiff.data.images import as_rgb, decode, decode_mask, mask_area, mask_files, read_bytes
 from decodiff.data.layouts import Entry
 from decodiff.data.parallel import in_order
 from decodiff.data.rows import SPLITS, Row
@@ -47,14 +47,13 @@ def _mask_digest(entry: Entry, size: tuple[int, int]) -> str:
     """SHA-256 of the entry's mask (of its parts, one after the other). Raises `InputError` when it does not fit the image."""
     if not os.path.exists(entry.mask):  # for a name that no file can have, too
         raise InputError(f"{entry.mask}: no mask for {entry.image}; add it, or remove the image")
-    parts = [(path, read_bytes(path)) for path in mask_files(entry.mask)]
-    mask = join_masks(parts)
-    if mask.size != size:
+    parts = {path: read_bytes(path) for path in mask_files(entry.mask)}
+    height, width = mask_area(decode_mask(parts)).shape
+    if (width, height) != size:
         raise InputError(
-            f"{entry.mask}: mask of {mask.width}×{mask.height} pixels for an image of {size[0]}×{size[1]}; "
-            "make them the same size"
+            f"{entry.mask}: mask of {width}×{height} pixels for an image of {size[0]}×{size[1]}; make them the same size"
         )
-    return bytes_sha256(b"".join(content for _, content in parts))
+    return bytes_sha256(b"".join(parts.values()))
 
 
 def _checked(entry: Entry, root: Path, folder: Path) -> _Checked | str:

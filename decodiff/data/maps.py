@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from decodiff.data.images import decode, read_bytes, read_mask
+from decodiff.data.images import decode, mask_area, read_bytes, read_mask
 from decodiff.data.layouts import NORMAL_FOLDERS
 from decodiff.data.rows import Row, read_positions, read_rows
 from decodiff.data.views import cropped
@@ -172,7 +172,7 @@ def _read_map(path: Path) -> np.ndarray:
 def _read_own_mask(path: Path) -> np.ndarray:
     """One mask, bool ``[H,W]``. Raises `InputError` for values besides 0 and 1 (or 0 and 255), or an empty array."""
     if path.suffix.lower() not in ARRAY_SUFFIXES:
-        return np.asarray(read_mask(path)) > 0
+        return mask_area(read_mask(path))
     array = read_array(path, (None, None))
     if array.size == 0 or not np.isin(np.unique(array), (0, 1, 255)).all():
         raise InputError(f"{path}: expected a mask of 0 and 1 [H,W], found {array.dtype} of shape {array.shape}")

@@ -52,7 +52,8 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
     """uint8 ``[N,H,W,3]`` to float32 ``[N,3,H,W]`` in [-1, 1]."""
     import torch  # here, so that figures and metrics need not wait for it
 
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    # in the order of the authors' code, so that every bit is the same
+    return (torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

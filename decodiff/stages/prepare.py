@@ -12,35 +12,40 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from decodiff.data.images import mask_files, read_mask, read_rgb
+from decodiff.data.images import Mask, mask_area, mask_files, read_mask, read_rgb
 from decodiff.data.parallel import in_order
 from decodiff.data.rows import Row, read_rows, write_rows
 from decodiff.errors import InputError
 from decodiff.files import GrowingArray, alone, read_array, read_json, remove, write_json, writing
 from decodiff.protocols import PROTOCOLS
+from decodiff.settings import ResizeFilter
 
 log = logging.getLogger(__name__)
 
 # changes whenever the arrays of the same files would
-FORMAT = 2
+FORMAT = 3
 KEY_FILE = "key.json"
 # what is trained on, and what is not: test and validation images
 PREPARED_SPLITS = ("train", "test")
 
 
-def resized_mask(mask: Image.Image, side: int, protocol: str) -> np.ndarray:
-    """A mask at ``side`` pixels square, uint8 in {0, 1}.
+def resized_mask(mask: Mask, side: int, protocol: str) -> np.ndarray:
+    """A mask at ``side`` pixels square, uint8 ``[S,S]`` in {0, 1}.
 
-    ``standard`` takes the nearest pixel; ``reference`` interpolates bicubically and calls anything above 0 anomalous, as the
-    authors' code does, which grows small defects.
+    ``standard`` takes the marked area's nearest pixel. ``reference`` does as the authors' code: it interpolates the grey values
+    as they are stored, class numbers too, bicubically and calls anything above 0 anomalous. That grows small defects of
+    black and white masks, and hardly those of low class numbers, which are rounded to 0 in between.
     """
-    method = Image.Resampling[PROTOCOLS[protocol].masks.upper()]
-    return (np.asarray(mask.resize((side, side), method)) > 0).astype(np.uint8)
+    method, size = Image.Resampling[PROTOCOLS[protocol].masks.upper()], (side, side)
+    if protocol == "reference":
+        areas = [np.asarray(picture.convert("L").resize(size, method)) > 0 for picture in mask.values()]
+        return np.logical_or.reduce(areas).astype(np.uint8)
+    return np.asarray(Image.fromarray(mask_area(mask)).resize(size, method)).astype(np.uint8)
 
 
-def resized_image(path: Path, side: int, sha256: str) -> np.ndarray:
+def resized_image(path: Path, side: int, filter_name: str, sha256: str) -> np.ndarray:
     """An image at ``side`` pixels square, uint8 ``[S,S,3]``. Raises `InputError` when the file is not the manifest's."""
-    return np.asarray(read_rgb(path, sha256).resize((side, side), Image.Resampling.BILINEAR))
+    return np.asarray(read_rgb(path, sha256).resize((side, side), Image.Resampling[filter_name.upper()]))
 
 
 def _stamp(path: Path | str) -> list[int]:
@@ -52,7 +57,7 @@ def _stamp(path: Path | str) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _key(rows: list[Row], root: Path, resize: int) -> dict[str, int | str]:
+def _key(rows: list[Row], root: Path, resize: int, filter_name: str) -> dict[str, int | str]:
     """What the arrays depend on: each row with the size and time of its files, the side, and how it is done."""
     digest = hashlib.sha256()
     for row in rows:
@@ -60,7 +65,7 @@ def _key(rows: list[Row], root: Path, resize: int) -> dict[str, int | str]:
         # joined as text: this is all that a second start does, and paths as objects would be a third of its time
         stamps = [_stamp(path) for path in (os.path.join(root, row.image), *masks)]
         digest.update(f"{row} {stamps}\n".encode())
-    return {"format": FORMAT, "resize": resize, "files": digest.hexdigest()}
+    return {"format": FORMAT, "resize": resize, "filter": filter_name, "files": digest.hexdigest()}
 
 
 def _shapes(split: str, count: int, side: int) -> dict[str, tuple[int, ...]]:
@@ -81,7 +86,7 @@ def _is_complete(output: Path, key: dict[str, int | str], by_split: dict[str, li
     return all((output / f"{split}.csv").is_file() for split in by_split)
 
 
-def _fill(split: str, rows: list[Row], root: Path, resize: int, folder: Path, threads: int | None) -> None:
+def _fill(split: str, rows: list[Row], root: Path, resize: int, filter_name: str, folder: Path, threads: int | None) -> None:
     """Write a split's arrays, going on after the images that are there already."""
     with ExitStack() as stack:
         shapes = _shapes(split, len(rows), resize)
@@ -93,10 +98,10 @@ def _fill(split: str, rows: list[Row], root: Path, resize: int, folder: Path, th
             array.cut(done)
 
         def items(row: Row) -> list[np.ndarray]:
-            image = resized_image(root / row.image, resize, row.sha256)
+            image = resized_image(root / row.image, resize, filter_name, row.sha256)
             if split != "test":
                 return [image]
-            mask = read_mask(root / row.mask) if row.mask else Image.new("L", (row.width, row.height))
+            mask = read_mask(root / row.mask) if row.mask else {Path(row.image): Image.new("L", (row.width, row.height))}
             return [image, *(resized_mask(mask, resize, protocol) for protocol in PROTOCOLS)]
 
         results = in_order(items, rows[done:], threads)
@@ -105,7 +110,9 @@ def _fill(split: str, rows: list[Row], root: Path, resize: int, folder: Path, th
                 array.append(part)
 
 
-def prepare(manifest: Path, resize: int, output: Path, threads: int | None = None) -> None:
+def prepare(
+    manifest: Path, resize: int, output: Path, threads: int | None = None, filter_name: ResizeFilter = "bicubic"
+) -> None:
     """Write the arrays of a data set, unless they are there already.
 
     ``<split>_images.npy`` uint8 ``[N,S,S,3]`` and ``<split>.csv`` (rows of the manifest in the array's order) for ``train``
@@ -118,12 +125,13 @@ def prepare(manifest: Path, resize: int, output: Path, threads: int | None = Non
         resize: side of the arrays' images in pixels.
         output: folder for the arrays.
         threads: images to decode at a time; by default as many as there are cores.
+        filter_name: Pillow's filter that images are resized with; masks are resized as the protocols say.
 
     Raises:
         InputError: a file of the manifest is missing, damaged, or not the one the manifest was written for.
     """
     rows, root = read_rows(manifest), manifest.parent
-    key = _key(rows, root, resize)
+    key = _key(rows, root, resize, filter_name)
     trained = [row for row in rows if row.split == "train"]
     by_split = dict(zip(PREPARED_SPLITS, (trained, [row for row in rows if row.split != "train"])))
     partial = output.with_name(f".{output.name}.part")
@@ -135,8 +143,8 @@ def prepare(manifest: Path, resize: int, output: Path, threads: int | None = Non
             remove(partial)
             write_json(partial / KEY_FILE, key)
         for split, chosen in by_split.items():
-            _fill(split, chosen, root, resize, partial, threads)
+            _fill(split, chosen, root, resize, filter_name, partial, threads)
             write_rows(partial / f"{split}.csv", chosen)
-            log.info("%s: %d images of %d×%d pixels", split, len(chosen), resize, resize)
+            log.info("%s: %d images of %d×%d pixels, %s", split, len(chosen), resize, resize, filter_name)
         remove(output)
         partial.rename(output)

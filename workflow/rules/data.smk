@@ -27,6 +27,7 @@ rule prepare:
     params:
         code=code_hash("decodiff.stages.prepare"),
         resize=CONFIG.image.resize,
+        filter=CONFIG.image.filter,
         output=lambda wildcards, output: folder(output[0]),
     log:
         f"logs/data/{{dataset}}-{PREPARED}.log",
@@ -37,4 +38,5 @@ rule prepare:
         mem_mb=growing(4000),
         runtime=growing(120),
     shell:
-        "decodiff prepare {input.manifest:q} --resize {params.resize} --output {params.output:q} --threads {threads} --log {log:q}"
+        "decodiff prepare {input.manifest:q} --resize {params.resize} --filter {params.filter} --output {params.output:q} "
+        "--threads {threads} --log {log:q}"
