@@ -6,41 +6,12 @@ if not workflow.configfiles:
     configfile: "config/config.yaml"
 
 
-include: "rules/common.smk"
-include: "rules/data.smk"
-include: "rules/models.smk"
-include: "rules/results.smk"
-include: "rules/reporting.smk"
-
-
-# Targets for a part of the way.
-rule prepared:
-    input:
-        [path for dataset in CONFIG.data for path in prepared_files(dataset)],
-
-
-rule encoded:
-    input:
-        rules.autoencoder.output,
-        [f"{MODELS}/latents/{dataset}/{name}.npy" for dataset in CONFIG.data for name in ("train_mean", "test_mean")],
-
-
-rule trained:
-    input:
-        [path for _, network, _, _ in all_results() for path in network_files(network)],
-
-
-# What figures and the report show and is too large to be carried: for one who brings all else.
-rule shown:
-    input:
-        [f"{results}/anomaly_maps.npy" for results in shown_results()],
-
-
-rule measured:
-    input:
-        [f"{results}/metrics.csv" for results, _, _, _ in all_results()],
-        [f"{results}/{name}" for results in SHOWN_PARTS for name in CURVE_FILES],
-        f"{RESULTS}/metrics.json",
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/results.smk"
+include: "workflow/rules/reporting.smk"
+include: "workflow/rules/targets.smk"
 
 
 rule all:

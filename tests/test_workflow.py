@@ -33,7 +33,7 @@ def snakemake(directory, *arguments, check=True, package=ROOT):
     command = [
         Path(sys.executable).with_name("snakemake"),
         "--snakefile",
-        ROOT / "workflow/Snakefile",
+        ROOT / "Snakefile",
         "--directory",
         directory,
     ]
