@@ -1,6 +1,6 @@
-"""Print docs/licences.md: the licences of all packages in some environments, by pip-licenses.
+"""Print docs/licences.md: the licences of all packages in an environment, by pip-licenses.
 
-Arguments: folders of virtual environments.
+Argument: the folder of the virtual environment.
 """
 
 import json
@@ -16,7 +16,6 @@ The list is made by `make licences` from what the packages say of themselves; UN
 data sets are in [datasets.md](datasets.md). With an NVIDIA GPU, CUDA's libraries come besides (`requirements-cuda.lock`), under
 NVIDIA's own terms. Programs that tests use, if they are there, come from Debian: Chromium, nginx, OpenSSH, SLURM, MUNGE.
 """
-TITLES = {".venv": "The benchmark", ".venv-dvc": "DVC, in an environment of its own"}
 # a licence's whole text, where a package gives that for its name
 LONGEST = 80
 
@@ -32,16 +31,14 @@ def licence(text: str) -> str:
     return first.replace("|", "/") if len(first) <= LONGEST else first[: LONGEST - 1] + "…"
 
 
-def main(environments: list[str]) -> None:
-    print(HEAD)
-    found = {name: packages(Path(name)) for name in environments}
-    copyleft = sorted({package["Name"] for listed in found.values() for package in listed if "GPL" in package["License"]})
-    print(f"Under the GPL, alone or at choice: {', '.join(copyleft)}.")
-    for name, listed in found.items():
-        print(f"\n## {TITLES[name]}\n\n| package | version | licence |\n|---|---|---|")
-        for package in listed:
-            print(f"| {package['Name']} | {package['Version']} | {licence(package['License'])} |")
+def main(environment: str) -> None:
+    found = packages(Path(environment))
+    copyleft = sorted(package["Name"] for package in found if "GPL" in package["License"])
+    print(f"{HEAD}\nUnder the GPL, alone or at choice: {', '.join(copyleft)}.\n")
+    print("| package | version | licence |\n|---|---|---|")
+    for package in found:
+        print(f"| {package['Name']} | {package['Version']} | {licence(package['License'])} |")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1])

@@ -1,6 +1,6 @@
 """How long DVC takes over 20,000 images: kept as the files they are, and as the arrays made of them.
 
-    python benchmarks/versioning.py [--images 20000] [--side 128] [--dvc .venv-dvc/bin/dvc]
+    python benchmarks/versioning.py [--images 20000] [--side 128] [--dvc .venv/bin/dvc]
 
 Each form is added to a repository of its own. `status` is asked twice: as it is every day, and without DVC's memory of the
 files' times (as after a copy), when all contents are hashed.
@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=128)
-    parser.add_argument("--dvc", type=Path, default=Path(".venv-dvc/bin/dvc"))
+    parser.add_argument("--dvc", type=Path, default=Path(".venv/bin/dvc"))
     options = parser.parse_args()
     dvc = options.dvc.absolute()
     print("kept as | files | MB | add, s | status, s | status without memory, s")

@@ -293,7 +293,7 @@ def test_members_keep_the_registrys_order_and_name_single_categories():
     assert config.members("one") == {"demo": ("grid",)}
 
 
-LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "dvc", "audit"))]
+LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "remotes", "audit"))]
 
 
 def normal(requirement):
@@ -324,5 +324,5 @@ def test_the_same_versions_everywhere_each_with_its_checksum():
 def test_the_licences_of_all_that_is_locked_are_listed():
     listed = re.findall(r"^\| ([A-Za-z0-9._-]+) \| (\d[A-Za-z0-9.!+-]*) \|", (ROOT / "docs/licences.md").read_text(), re.M)
     found = {normal(f"{name}=={version.partition('+')[0]}") for name, version in listed}
-    installed = locked("requirements.lock") | locked("requirements-cpu.lock") | locked("requirements-dvc.lock")
+    installed = set().union(*map(locked, ("requirements.lock", "requirements-cpu.lock", "requirements-remotes.lock")))
     assert found == {package for package in installed if not package.startswith("setuptools==")}, "which every environment has"
