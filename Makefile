@@ -2,7 +2,6 @@
 
 PYTHON ?= python3
 VENV := .venv
-DVC := .venv-dvc
 AUDIT := .venv-audit
 # PyTorch for the machine at hand; the versions are the same
 TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
@@ -21,15 +20,10 @@ demo: $(VENV)/installed
 	@echo "Tables:  results/demo/tables/     Figures: results/demo/figures/all/demo/"
 	@echo "Maps and scores per image: results/demo/all/seed-0/demo/"
 
-# The demo's data, networks and results out of the repository's own store; then, of these, what is too large for it: arrays,
-# latents, maps. Correcting measures speeds anew, so at last the pulled ones, of which the tables speak, are put back. `make demo`
-# trains nothing after it.
-pull: $(VENV)/installed $(DVC)/installed
-	$(DVC)/bin/dvc pull
-	$(VENV)/bin/snakemake prepared $(DEMO)
-	$(VENV)/bin/snakemake encoded $(DEMO)
-	$(VENV)/bin/snakemake shown $(DEMO)
-	$(DVC)/bin/dvc checkout --quiet --force
+# the demo's data, networks, tables, figures and report out of the repository's own store, in place of `make demo`
+pull: $(VENV)/installed
+	@$(VENV)/bin/decodiff pull
+	@echo "Report:  results/demo/report.html"
 
 # the report's tests need Debian's Chromium: apt-get install chromium fonts-dejavu-core
 test: $(VENV)/installed
@@ -41,7 +35,7 @@ else
 endif
 
 # DVC with Snakemake; those with a server of their own need Debian's nginx-light and openssh-server
-test-dvc: $(VENV)/installed $(DVC)/installed
+test-dvc: $(VENV)/installed-remotes
 	$(VENV)/bin/python -m pytest -m dvc
 
 # Kills, full disks, damaged files, about ten minutes; a SLURM of its own, which root installs from Debian's packages, not started
@@ -63,10 +57,9 @@ $(VENV)/installed: requirements.lock $(TORCH) pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# DVC does not go into the same environment
-$(DVC)/installed: requirements-dvc.lock
-	$(PYTHON) -m venv $(DVC)
-	$(DVC)/bin/python $(INSTALL) requirements-dvc.lock
+# DVC's remotes over ssh and S3, which only those need who keep a store there
+$(VENV)/installed-remotes: requirements-remotes.lock $(VENV)/installed
+	$(VENV)/bin/python $(INSTALL) requirements-remotes.lock
 	touch $@
 
 $(AUDIT)/installed: requirements-audit.lock
@@ -79,8 +72,8 @@ audit: $(AUDIT)/installed
 	$(AUDIT)/bin/python .ci/audit.py
 
 # docs/licences.md from what is installed
-licences: $(VENV)/installed $(DVC)/installed $(AUDIT)/installed
-	$(AUDIT)/bin/python .ci/licences.py $(VENV) $(DVC) > docs/licences.md
+licences: $(VENV)/installed-remotes $(AUDIT)/installed
+	$(AUDIT)/bin/python .ci/licences.py $(VENV) > docs/licences.md
 
 # docs/datasets.md from the registry; contact sheets are drawn of the prepared data sets named in PREPARED
 catalogue: $(VENV)/installed
@@ -88,4 +81,4 @@ catalogue: $(VENV)/installed
 
 # everything made except the environment
 clean:
-	rm -rf data models results logs .snakemake
+	rm -rf data models logs .snakemake $(filter-out results/README.md,$(wildcard results/*))

@@ -15,6 +15,7 @@ from decodiff.config import Config, load
 from decodiff.errors import InputError
 from decodiff.files import writing
 from decodiff.orphans import end_with_snakemake
+from decodiff.settings import ResizeFilter
 
 app = typer.Typer(
     name="decodiff",
@@ -102,6 +103,7 @@ def fetch(
 def prepare(
     manifest: Annotated[Path, typer.Argument(help="Manifest of the data set.")],
     resize: Annotated[int, typer.Option(min=1, help="Side of the prepared images in pixels.")],
+    filter_name: Annotated[ResizeFilter, typer.Option("--filter", help="Pillow's filter to resize images with.")] = "bicubic",
     output: Annotated[Path | None, typer.Option(help="Folder; by default prepared-<side> beside the manifest.")] = None,
     log: LogFile = None,
     threads: Threads = None,
@@ -110,7 +112,7 @@ def prepare(
     _begin(log)
     from decodiff.stages.prepare import prepare as stage
 
-    stage(manifest, resize, output or manifest.parent / f"prepared-{resize}", threads)
+    stage(manifest, resize, output or manifest.parent / f"prepared-{resize}", threads, filter_name)
 
 
 @app.command()
@@ -414,6 +416,28 @@ def records(run: Annotated[str, typer.Argument(help="Name of a run whose files a
     from decodiff.records import export
 
     export(run)
+
+
+@app.command()
+def track(
+    config: Annotated[Path, typer.Argument(help="Configuration of a run (YAML), in this repository.")],
+    output: Annotated[Path | None, typer.Option(help="The file to write; by default records/<run>/dvc.yaml.")] = None,
+) -> None:
+    """Have DVC version a run: write the stages that `dvc repro`, `dvc push` and `dvc pull` work on."""
+    _begin(None)
+    from decodiff.tracking import track as write
+
+    path = write(config, output)
+    typer.echo(f"{path}: now `dvc repro {path}` makes the run, and `dvc push` stores it")
+
+
+@app.command()
+def pull() -> None:
+    """Bring what DVC's remote has of all runs: as `dvc pull`, with an error of one line."""
+    _begin(None)
+    from decodiff.tracking import pull as bring
+
+    bring()
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -1,0 +1,151 @@
+"""DVC beside Snakemake: the stages that version a run, written from its configuration, and pulling what others computed.
+
+A run has three stages: its data sets, its networks, its results. Each calls Snakemake, which decides job by job what there is
+to do; so every stage watches all code and the whole configuration.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from decodiff.config import RECIPES, Config, load
+from decodiff.errors import InputError
+from decodiff.files import write_text
+from decodiff.records import FOLDER
+from decodiff.stages.curves import FALSE_POSITIVE_RATE, OVERLAP_FILE, PRECISION_FILE, RECALL
+from decodiff.stages.evaluate import MEAN
+
+log = logging.getLogger(__name__)
+
+DVC_FILE = "dvc.yaml"
+CODE = ("Snakefile", "decodiff", "workflow")
+
+
+def _prepared(config: Config) -> list[str]:
+    """Folders of the data sets' arrays, but for those that the code itself generates: they are versioned with it."""
+    known = [dataset for dataset in config.data if config.entry(dataset).origin != "generated"]
+    return [f"data/{dataset}/prepared-{config.image.resize}" for dataset in known]
+
+
+def _outputs(path: Path) -> Iterator[str]:
+    """What the stages of a file of DVC make, as paths from the root."""
+    for stage in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}).values():
+        for output in stage.get("outs", []):
+            yield output if isinstance(output, str) else next(iter(output))
+
+
+def _plots(config: Config) -> dict[str, dict[str, Any]]:
+    """Loss and curves of the run's first network on its first data set: title, and column over column of a file."""
+    scope = next(iter(config.scopes))
+    network = f"{scope}/seed-{config.seeds[0]}"
+    results = f"results/{config.run}/{network}/{next(iter(config.members(scope)))}"
+    curves = {
+        "precision and recall": ("Pixel precision over recall, mean of the categories", RECALL, f"{results}/{PRECISION_FILE}"),
+        "region overlap": (
+            "Overlap with the defects over the rate of false positives, mean of the categories",
+            FALSE_POSITIVE_RATE,
+            f"{results}/{OVERLAP_FILE}",
+        ),
+    }
+    plots = {name: {"title": title, "x": axis, "y": {file: MEAN}} for name, (title, axis, file) in curves.items()}
+    if config.model.source == "train":
+        loss = {"title": f"Training of {scope}", "x": "epoch", "y": {f"models/{config.run}/{network}/log.csv": "loss"}}
+        plots = {"loss": loss, **plots}
+    return plots
+
+
+def stages(path: Path, tracked: set[str], above: str) -> dict[str, Any]:
+    """DVC's stages of a run, its metrics and plots.
+
+    Args:
+        path: its configuration, from the root.
+        tracked: prepared data sets that stages of other runs make.
+        above: the way from the file that will hold them to the root, ``.`` for none.
+    """
+    config = load(path)
+    prepared, models, results = _prepared(config), f"models/{config.run}", f"results/{config.run}"
+    settings = [path, *([RECIPES.relative_to(RECIPES.parents[1]) / f"{config.recipe}.yaml"] if config.recipe else [])]
+
+    def stage(targets: tuple[str, ...], dependencies: list[str], outputs: list[str]) -> dict[str, Any]:
+        commands = [" ".join(filter(None, ("snakemake", target, f"--configfile {path}"))) for target in targets]
+        return {
+            "wdir": above,
+            "cmd": [*commands, f"decodiff records {config.run}"],
+            "deps": [*CODE, *dependencies],
+            "params": [{str(file): None} for file in settings],
+            # what is there stays: Snakemake knows which of it still holds
+            "outs": [{output: {"persist": True}} for output in outputs],
+        }
+
+    found = {}
+    if own := [folder for folder in prepared if folder not in tracked]:
+        found["data"] = stage(("prepared",), [], own)
+    found["models"] = stage(("encoded", "trained"), prepared, [models])
+    found["results"] = stage(("shown", ""), [models], [results])
+    plots = _plots(config)
+    for plot in plots.values():
+        plot["y"] = {os.path.normpath(f"{above}/{file}"): column for file, column in plot["y"].items()}
+    metrics = [os.path.normpath(f"{above}/{results}/metrics.json")]
+    return {"stages": found, "metrics": metrics, "plots": [{name: plot} for name, plot in plots.items()]}
+
+
+def track(configuration: Path, output: Path | None = None) -> Path:
+    """Write the file that makes DVC version a run; gives its path.
+
+    Args:
+        configuration: of the run, in this checkout.
+        output: the file; by default ``records/<run>/dvc.yaml``.
+
+    Raises:
+        InputError: the configuration lies elsewhere or is not valid.
+    """
+    root = Path.cwd()
+    if not configuration.resolve().is_relative_to(root):
+        raise InputError(f"{configuration}: not below {root}; DVC versions what lies in the repository, so copy it there")
+    path = configuration.resolve().relative_to(root)
+    output = output or FOLDER / load(path).run / DVC_FILE
+    others = [file for file in (Path(DVC_FILE), *sorted(FOLDER.glob(f"*/{DVC_FILE}"))) if file.is_file()]
+    tracked = {made for other in others if other.resolve() != output.resolve() for made in _outputs(other)}
+    content = stages(path, tracked, os.path.relpath(root, output.resolve().parent))
+    head = f"# How DVC versions this run; written by `decodiff track {path}`. docs/reproduce.md says how it is used.\n"
+    write_text(output, head + yaml.safe_dump(content, sort_keys=False, width=128))
+    return output
+
+
+def pull() -> None:
+    """Bring all that DVC's default remote has of the runs in this repository; what is here and differs stays.
+
+    Raises:
+        InputError: this is no repository of DVC, or its remote is missing or damaged, or files here would be overwritten.
+    """
+    from dvc.exceptions import CheckoutError, ConfirmRemoveError, DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    # its warnings list every file; what matters of them is in the error
+    logging.getLogger("dvc").setLevel(logging.CRITICAL)
+    try:
+        with Repo() as repo:
+            remote = repo.config["core"].get("remote", "")
+            address = repo.config["remote"].get(remote, {}).get("url", "no address")
+            done = repo.pull()
+    except (NotDvcRepoError, SCMError) as error:
+        raise InputError(
+            f"{Path.cwd()}: no clone that DVC knows ({error}); clone the repository by git, or compute all by `make demo`"
+        ) from error
+    except ConfirmRemoveError as error:
+        raise InputError(f"{' '.join(str(error).split())}; move what is yours away, or keep it with `dvc commit`") from error
+    except CheckoutError as error:
+        raise InputError(
+            f"{', '.join(map(str, error.target_infos))}: not whole in the remote {remote!r} ({address}), nothing here was "
+            "changed; restore the remote, choose another (`dvc remote default`), or compute it by `snakemake`"
+        ) from error
+    except DvcException as error:
+        raise InputError(f"DVC: {' '.join(str(error).split())}") from error
+    log.info("%d files fetched; %d added, %d changed", done["fetched"], len(done["added"]), len(done["modified"]))
