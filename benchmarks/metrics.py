@@ -10,7 +10,7 @@ same six numbers (AUPRO by 200 thresholds is compared with this project's protoc
 For memory, a process of its own evaluates maps it reads from disk: 117 and `--large` of them. What it holds is measured as the
 largest resident size less that of an evaluation of four maps.
 
-Needs `pip install torchmetrics scikit-learn` beside the project.
+Needs `pip install torchmetrics` beside the project.
 """
 
 from __future__ import annotations
