@@ -42,7 +42,7 @@ from decodiff.config import load
 from decodiff.correction import correct
 from decodiff.data.maps import own_maps
 from decodiff.devices import device, precision
-from decodiff.metrics import METRICS, evaluate
+from decodiff.metrics import METRICS, evaluate_batches
 from decodiff.models.autoencoder import STABLE_DIFFUSION, Autoencoder, channels_last
 from decodiff.models.unet import build_unet
 from decodiff.scheduler import DeviationScheduler
@@ -193,7 +193,7 @@ def differences(run: str) -> None:
             for category in dict.fromkeys(stored.images[index].category for index in tested):
                 part = np.array([index for index in tested if stored.images[index].category == category])
                 labels = np.array([stored.images[index].label for index in part], dtype=bool)
-                values = evaluate(stored.batches(part), stored.scores(part, 1), labels)
+                values = evaluate_batches(stored.batches(part), stored.scores(part, 1), labels)
                 metrics.setdefault(category, []).append([values[name] for name in METRICS])
     difference = np.abs(maps["no"] - maps["bf16"])
     print(f"bf16 against float32, run {run}, {len(difference)} maps of {dataset}\n")

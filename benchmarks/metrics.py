@@ -31,7 +31,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import label, regionprops
 
 from decodiff.bootstrap import resampled
-from decodiff.metrics import METRICS, InBatches, evaluate, image_scores
+from decodiff.metrics import METRICS, InBatches, evaluate, evaluate_batches, image_scores
 
 SIDE, COUNT = 256, 117
 
@@ -86,8 +86,7 @@ def usual(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
 
 
 def ours(maps: np.ndarray, masks: np.ndarray, protocol: str = "standard") -> dict[str, float]:
-    batches = InBatches(maps, masks)
-    values = evaluate(batches, image_scores(batches), masks.any(axis=(1, 2)), protocol)
+    values = evaluate(maps, masks, protocol=protocol)
     return {name: values[name] for name in METRICS}
 
 
@@ -107,7 +106,7 @@ def measured(folder: Path) -> None:
     """Evaluate a folder's maps in this process and print seconds and the largest resident size in KiB."""
     batches, begin = FromDisk(folder), time.perf_counter()
     labels = np.concatenate([masks.any(axis=(1, 2)) for _, masks in batches])
-    values = evaluate(batches, image_scores(batches), labels)
+    values = evaluate_batches(batches, image_scores(batches), labels)
     seconds = time.perf_counter() - begin
     # not getrusage, whose figure begins with that of the process that started this one
     print(seconds, re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1], values["pixel_aupro"])

@@ -167,7 +167,7 @@ def resampled(
     """All metrics of one category in every resample.
 
     Args:
-        batches, scores, label, protocol: as of `decodiff.metrics.evaluate`.
+        batches, scores, label, protocol: as of `decodiff.metrics.evaluate_batches`.
         resamples: how many, R.
         generator: draws the images. Methods that are to be compared get generators of the same seed and images in the same
             order: then they are resampled alike.

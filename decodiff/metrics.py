@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from skimage.measure import label as label_regions
 
 from decodiff.protocols import PROTOCOLS
@@ -142,7 +143,8 @@ def image_scores(batches: Batches, top_pixels: int = 1) -> np.ndarray:
     """Per image the mean of its ``top_pixels`` highest pixels (1: its maximum): float64 ``[N]``.
 
     Raises:
-        ValueError: a map holds NaN or infinity, maps and masks differ in shape, or a mask is not binary.
+        ValueError: a map holds NaN or infinity or fewer than ``top_pixels``, maps and masks differ in shape, or a mask is not
+            binary.
     """
     scores: list[float] = []
     for maps, masks in batches:
@@ -151,7 +153,7 @@ def image_scores(batches: Batches, top_pixels: int = 1) -> np.ndarray:
         if masks.dtype != bool and not np.isin(np.unique(masks), (0, 1)).all():
             raise ValueError("a mask must hold 0 and 1 only")
         flat = np.asarray(maps).reshape(len(maps), -1)
-        if flat.shape[1] < top_pixels:
+        if not 1 <= top_pixels <= flat.shape[1]:
             raise ValueError(f"an image score of {top_pixels} pixels from maps of {flat.shape[1]}")
         finite = np.isfinite(flat).all(axis=1)
         if not finite.all():
@@ -324,12 +326,12 @@ def aupro_reference(batches: Batches) -> float:
     return float(reference_area(false_positives[::-1], negatives, overlap[::-1] / total))
 
 
-def evaluate(batches: Batches, scores: np.ndarray, label: np.ndarray, protocol: str = "standard") -> dict[str, float]:
-    """All metrics of one category.
+def evaluate_batches(batches: Batches, scores: np.ndarray, label: np.ndarray, protocol: str = "standard") -> dict[str, float]:
+    """All metrics of one category whose maps and masks come a batch at a time; `evaluate` takes them as two arrays.
 
     Args:
         batches: maps and masks; higher is more anomalous, 1 (or True) on anomalous pixels. Masks must have been resized under
-            the same protocol. See `image_scores` for what is refused.
+            the same protocol. What `image_scores` refuses must not be among them.
         scores: image scores, float ``[N]``; see `image_scores`.
         label: bool ``[N]``, whether an image is anomalous. Not the same as a mask that is not empty: a crop may have removed
             the only anomalous pixels.
@@ -337,7 +339,12 @@ def evaluate(batches: Batches, scores: np.ndarray, label: np.ndarray, protocol: 
 
     Returns:
         The keys of `ALL_METRICS`, each in [0, 1]; NaN where it is not defined (no anomalous or no normal image or pixel).
+
+    Raises:
+        ValueError: no such protocol.
     """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     result = dict.fromkeys(ALL_METRICS, float("nan"))
     if label.any() and not label.all():
         images = image_curve(scores, label)
@@ -351,3 +358,50 @@ def evaluate(batches: Batches, scores: np.ndarray, label: np.ndarray, protocol: 
     if PROTOCOLS[protocol].aupro != "exact" and not math.isnan(result["pixel_aupro"]):
         result["pixel_aupro"] = aupro_reference(batches)
     return result
+
+
+def evaluate(
+    anomaly_map: ArrayLike,
+    mask: ArrayLike,
+    *,
+    label: ArrayLike | None = None,
+    protocol: str = "standard",
+    top_pixels: int = 1,
+) -> dict[str, float]:
+    """All metrics of one category from two arrays, or from what numpy takes for one, as it does tensors on the CPU.
+
+    Args:
+        anomaly_map: numbers ``[N,H,W]``, or ``[H,W]`` for one image, on any scale; higher is more anomalous.
+        mask: bool or {0, 1}, of the same shape, 1 on anomalous pixels; all 0 for a normal image.
+        label: bool or {0, 1} ``[N]``, whether an image is anomalous; by default whether its mask has an anomalous pixel. To be
+            given where masks do not tell: a crop may have cut away the only defect of an image, which is still anomalous, and
+            an anomalous image may have no mask (then pixel metrics count its pixels as normal).
+        protocol: a key of `decodiff.protocols.PROTOCOLS`; ``reference`` takes AUPRO as in the authors' code. Masks must have
+            been resized as it says.
+        top_pixels: an image's score is the mean of that many of its highest pixels; 1: the highest.
+
+    Returns:
+        The keys of `ALL_METRICS`, each in [0, 1]; NaN where it is not defined (no anomalous or no normal image or pixel). For
+        definitions see ``docs/protocol.md``.
+
+    Raises:
+        ValueError: maps or masks are no numbers, differ in shape, or are none; a map holds NaN or infinity; a mask or label is
+            not binary; there is not one label for each image; no such protocol; fewer pixels than ``top_pixels``.
+    """
+    maps, masks = np.asarray(anomaly_map), np.asarray(mask)
+    if maps.shape != masks.shape or maps.ndim not in (2, 3):
+        raise ValueError(f"maps {maps.shape} and masks {masks.shape} must be [N,H,W], or [H,W], of the same shape")
+    if not {maps.dtype.kind, masks.dtype.kind} <= set("biuf"):
+        raise ValueError(f"maps of {maps.dtype} and masks of {masks.dtype} must be real numbers")
+    if not len(maps):
+        raise ValueError("no image: maps and masks are empty")
+    if maps.ndim == 2:
+        maps, masks = maps[None], masks[None]
+    if maps.dtype.kind != "f":
+        # differences of integers may overflow
+        maps = maps.astype(np.float64)
+    labels = masks.any(axis=(1, 2)) if label is None else np.asarray(label)
+    if labels.shape != maps.shape[:1] or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"labels of shape {labels.shape} for {len(maps)} images; give 0 or 1 for each")
+    batches = InBatches(maps, masks)
+    return evaluate_batches(batches, image_scores(batches, top_pixels), labels.astype(bool), protocol)

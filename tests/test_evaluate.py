@@ -13,7 +13,7 @@ from decodiff.cli import app
 from decodiff.data.maps import foreign_maps, own_maps
 from decodiff.data.rows import Row, write_positions, write_rows
 from decodiff.errors import InputError
-from decodiff.metrics import ALL_METRICS, InBatches, evaluate, image_scores
+from decodiff.metrics import ALL_METRICS, evaluate
 from decodiff.settings import Evaluation
 from decodiff.stages.compare import compare
 from decodiff.stages.evaluate import evaluate_maps
@@ -72,14 +72,12 @@ def test_every_category_every_defect_and_their_mean(tmp_path):
     for category in ("bolt", "nut"):
         tested = np.array([row.category == category and row.split == "test" for row in rows])
         labels = np.array([row.label for row in rows], bool)
-        batches = InBatches(maps[tested], masks[tested])
-        expected = evaluate(batches, image_scores(batches), labels[tested])
+        expected = evaluate(maps[tested], masks[tested], label=labels[tested])
         row = metrics[category]
         assert (row["images"], row["anomalous"], row["note"]) == ("13", "7", "")
         assert {name: float(row[name]) for name in ALL_METRICS} == pytest.approx(expected, abs=1e-6)
         bent = tested & np.array([not row.label or row.defect == "bent" for row in rows])
-        batches = InBatches(maps[bent], masks[bent])
-        expected = evaluate(batches, image_scores(batches), labels[bent])
+        expected = evaluate(maps[bent], masks[bent], label=labels[bent])
         (line,) = [
             line for line in table(tmp_path / "out/defects.csv") if (line["category"], line["defect"]) == (category, "bent")
         ]

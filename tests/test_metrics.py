@@ -4,20 +4,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from skimage.measure import label, regionprops
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from decodiff import metrics
-from decodiff.metrics import ALL_METRICS, InBatches, image_scores, pixel_curves
-
-
-def evaluate(anomaly_map, mask, protocol="standard", label=None, top_pixels=1, pixels=2**21):
-    """All metrics of arrays, by default with the labels of their masks."""
-    batches = InBatches(anomaly_map, mask, pixels)
-    scores = image_scores(batches, top_pixels)
-    return metrics.evaluate(batches, scores, mask.any(axis=(1, 2)) if label is None else label, protocol)
+from decodiff.metrics import ALL_METRICS, InBatches, evaluate, evaluate_batches, image_scores, pixel_curves
+from decodiff.protocols import PROTOCOLS
 
 
 def regions(mask):
@@ -82,8 +77,9 @@ def cases(draw):
 @given(cases(), st.sampled_from([1, 2**21]))
 def test_against_scikit_learn_and_the_slow_way(case, pixels):
     anomaly_map, mask = case
-    measured = evaluate(anomaly_map, mask, pixels=pixels)
+    batches = InBatches(anomaly_map, mask, pixels)
     labels, scores = mask.any(axis=(1, 2)), anomaly_map.max(axis=(1, 2))
+    measured = evaluate_batches(batches, image_scores(batches), labels)
     pixels, values = mask.ravel(), anomaly_map.ravel()
     expected = dict.fromkeys(ALL_METRICS, math.nan)
     if labels.any() and not labels.all():
@@ -102,6 +98,44 @@ def test_against_scikit_learn_and_the_slow_way(case, pixels):
             "pixel_ioumax": slow_ioumax(anomaly_map, mask),
         }
     assert measured == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    assert evaluate(anomaly_map, mask) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases(), st.data(), st.sampled_from(list(PROTOCOLS)), st.integers(1, 3))
+def test_two_arrays_give_what_their_batches_give_in_any_order_and_form(case, data, protocol, top_pixels):
+    anomaly_map, mask = case
+    assume(anomaly_map[0].size >= top_pixels)
+    label = np.array(data.draw(st.lists(st.booleans(), min_size=len(mask), max_size=len(mask))))
+    batches = InBatches(anomaly_map, mask)
+    expected = evaluate_batches(batches, image_scores(batches, top_pixels), label, protocol)
+    same = pytest.approx(expected, abs=0, nan_ok=True)
+    options = {"protocol": protocol, "top_pixels": top_pixels}
+    assert evaluate(anomaly_map, mask, label=label, **options) == same
+    tensors = torch.from_numpy(anomaly_map), torch.from_numpy(mask).to(torch.uint8)
+    assert evaluate(*tensors, label=torch.from_numpy(label), **options) == same
+    assert evaluate(anomaly_map.tolist(), mask.tolist(), label=label.astype(int).tolist(), **options) == pytest.approx(
+        # thresholds of double precision
+        evaluate(anomaly_map.astype(np.float64), mask, label=label, **options),
+        abs=0,
+        nan_ok=True,
+    )
+    order = data.draw(st.permutations(range(len(mask))))
+    mixed = evaluate(anomaly_map[order], mask[order], label=label[order], **options)
+    # regions' parts are summed up in another order
+    assert mixed == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    alone = [evaluate(anomaly_map[part], mask[part], **options) for part in (0, slice(0, 1))]
+    assert alone[0] == pytest.approx(alone[1], abs=0, nan_ok=True)
+
+
+def test_maps_of_integers_are_numbers_too():
+    random = np.random.default_rng(5)
+    mask = random.random((4, 12, 12)) < 0.2
+    # their range is more than the type holds
+    anomaly_map = random.integers(-128, 128, mask.shape).astype(np.int8)
+    for protocol in PROTOCOLS:
+        expected = evaluate(anomaly_map.astype(np.float64), mask, protocol=protocol)
+        assert evaluate(anomaly_map, mask, protocol=protocol) == pytest.approx(expected, abs=0, nan_ok=True)
 
 
 @settings(deadline=None, max_examples=40)
@@ -127,8 +161,9 @@ def test_image_scores_are_the_mean_of_the_highest_pixels():
     highest = np.sort(anomaly_map.reshape(7, -1), axis=1)[:, ::-1].astype(np.float64)
     np.testing.assert_array_equal(image_scores(batches), highest[:, 0])
     np.testing.assert_allclose(image_scores(batches, 4), highest[:, :4].mean(axis=1), rtol=1e-12)
-    with pytest.raises(ValueError, match="31 pixels from maps of 30"):
-        image_scores(batches, 31)
+    for wrong in (0, 31):
+        with pytest.raises(ValueError, match=f"{wrong} pixels from maps of 30"):
+            image_scores(batches, wrong)
 
 
 def test_reference_aupro_is_the_authors_way():
@@ -137,7 +172,7 @@ def test_reference_aupro_is_the_authors_way():
     mask[:4, 5:9, 3:8] = True
     mask[2, 15:20, 15:17] = True
     anomaly_map = (random.random(mask.shape) + 0.7 * mask).astype(np.float32)
-    assert evaluate(anomaly_map, mask, "reference")["pixel_aupro"] == pytest.approx(
+    assert evaluate(anomaly_map, mask, protocol="reference")["pixel_aupro"] == pytest.approx(
         slow_aupro_reference(anomaly_map, mask), abs=1e-12
     )
     assert evaluate(anomaly_map, mask)["pixel_aupro"] != pytest.approx(slow_aupro_reference(anomaly_map, mask), abs=1e-3)
@@ -183,15 +218,34 @@ def test_one_class_alone_has_no_metric(value):
     assert all(math.isnan(measured[name]) for name in ALL_METRICS)
 
 
+MAPS, MASKS = np.zeros((2, 4, 4)), np.zeros((2, 4, 4), dtype=np.uint8)
+
+
 @pytest.mark.parametrize(
-    ("anomaly_map", "mask", "message"),
+    ("anomaly_map", "mask", "options", "message"),
     [
-        (np.zeros((2, 4, 4)), np.zeros((2, 4, 5)), r"\(2, 4, 4\) and masks \(2, 4, 5\)"),
-        (np.zeros((2, 4, 4)), np.zeros((3, 4, 4)), r"\(2, 4, 4\) and masks \(3, 4, 4\)"),
-        (np.full((2, 4, 4), np.nan), np.zeros((2, 4, 4)), "anomaly map 0 holds NaN"),
-        (np.zeros((2, 4, 4)), np.full((2, 4, 4), 255), "0 and 1 only"),
+        (MAPS, np.zeros((2, 4, 5)), {}, r"maps \(2, 4, 4\) and masks \(2, 4, 5\) must be"),
+        (MAPS, np.zeros((3, 4, 4)), {}, r"maps \(2, 4, 4\) and masks \(3, 4, 4\) must be"),
+        (MAPS[0], MASKS, {}, r"maps \(4, 4\) and masks \(2, 4, 4\) must be"),
+        (MAPS[:, None], MASKS[:, None], {}, r"maps \(2, 1, 4, 4\)"),
+        (0.5, 1, {}, r"maps \(\)"),
+        (MAPS[:0], MASKS[:0], {}, "no image"),
+        (MAPS[:, :0], MASKS[:, :0], {}, "1 pixels from maps of 0"),
+        (np.full((2, 4, 4), np.nan), MASKS, {}, "anomaly map 0 holds NaN"),
+        (np.stack([MAPS[0], MAPS[1] - np.inf]), MASKS, {}, "anomaly map 1 holds NaN or infinity"),
+        (MAPS + 1j, MASKS, {}, "maps of complex128"),
+        (MAPS.astype(str), MASKS, {}, "maps of <U"),
+        (MAPS, MASKS.astype(object), {}, "masks of object"),
+        (MAPS, np.full((2, 4, 4), 255), {}, "0 and 1 only"),
+        (MAPS, np.full((2, 4, 4), np.nan), {}, "0 and 1 only"),
+        (MAPS, MASKS, {"label": [True]}, r"labels of shape \(1,\) for 2 images"),
+        (MAPS, MASKS, {"label": [0, 2]}, "give 0 or 1 for each"),
+        (MAPS, MASKS, {"label": ["good", "bent"]}, "give 0 or 1 for each"),
+        (MAPS, MASKS, {"protocol": "mine"}, "no protocol 'mine'; choose one of standard, reference"),
+        (MAPS, MASKS, {"top_pixels": 17}, "17 pixels from maps of 16"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused(anomaly_map, mask, message):
-    with pytest.raises(ValueError, match=message):
-        evaluate(anomaly_map, mask)
+def test_what_cannot_be_evaluated_is_refused(anomaly_map, mask, options, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        evaluate(anomaly_map, mask, **options)
+    assert "\n" not in str(refused.value)

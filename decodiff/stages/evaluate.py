@@ -14,7 +14,7 @@ from tqdm import tqdm
 from decodiff.bootstrap import CONFIDENCE, interval, resampled
 from decodiff.data.maps import MappedImage, Maps
 from decodiff.files import replacing, write_csv
-from decodiff.metrics import ALL_METRICS, MAX_FPR, evaluate, f1, image_curve
+from decodiff.metrics import ALL_METRICS, MAX_FPR, evaluate_batches, f1, image_curve
 from decodiff.protocols import PROTOCOLS
 from decodiff.seeds import numpy_generator
 from decodiff.settings import Evaluation
@@ -80,7 +80,7 @@ def _cells(values: dict[str, float]) -> dict[str, str]:
 def _measured(maps: Maps, part: Category, protocol: str) -> tuple[dict[str, float], str]:
     """Metrics, and why some are missing, if they are."""
     labels = part.labels
-    values = evaluate(maps.batches(part.positions), part.scores, labels, protocol)
+    values = evaluate_batches(maps.batches(part.positions), part.scores, labels, protocol)
     reasons = []
     if not len(labels):
         reasons.append("no test image, so no metric")
