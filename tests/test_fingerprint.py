@@ -1,5 +1,6 @@
 """Code hashes: they follow what a module imports, and look past comments and docstrings."""
 
+import ast
 import shutil
 
 import pytest
@@ -50,6 +51,7 @@ def test_the_code_of_a_stage_and_of_all_it_imports_counts(package, file, old, ne
     [
         ("scheduler.py", '"""', '"""Another docstring. '),
         ("scheduler.py", "import torch", "# why\nimport torch"),
+        ("__init__.py", "import lazy_loader", "import lazy_loader, os"),
         ("metrics.py", "MAX_FPR = 0.3", "MAX_FPR = 0.2"),
         ("reporting/figures.py", "import", "import os\nimport"),
         ("data/registry.py", "CC BY 4.0", "other"),
@@ -57,6 +59,16 @@ def test_the_code_of_a_stage_and_of_all_it_imports_counts(package, file, old, ne
 )
 def test_comments_docstrings_declarations_and_later_stages_do_not_count(package, file, old, new):
     assert not changes(package, file, old, new, TRAIN)
+
+
+def test_the_package_takes_nothing_from_its_public_names():
+    """What is imported from `decodiff` itself is no import of a module, and a hash would not know of it."""
+    for path in fingerprint.PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "decodiff":
+                assert all(fingerprint._file(f"decodiff.{name.name}") for name in node.names), path
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "decodiff":
+                assert node.attr in ("__file__", "__version__"), path
 
 
 def test_modules_apart_do_not_count_and_files_do(package):
