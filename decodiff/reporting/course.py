@@ -137,5 +137,5 @@ def side_by_side(courses: dict[str, Course], path: Path) -> None:
         for axis, (timestep, estimate) in zip(axes[1:], estimates):
             show(axis, estimate, f"$t={timestep}$")
         show(axes[-1], part.maps[position], "map", cmap=MAP_COLOURS, vmin=0, vmax=part.map_limit)
-        axes[0].set_ylabel(label, fontsize=6.5)
+        axes[0].set_ylabel(literal(label), fontsize=6.5)
     save(figure, path)
