@@ -485,23 +485,28 @@ def figure(
 ) -> None:
     """Draw a figure as PNG and PDF."""
     _begin(log)
-    from decodiff.reporting import figures
-    from decodiff.reporting.names import METHOD_FIGURE, STEPS_FIGURE
+    from decodiff.reporting.names import DEFECTS_FIGURE, METHOD_FIGURE, SCORES_FIGURE, STEPS_FIGURE
     from decodiff.reporting.sources import Part
 
     sections = load(config).sections("figure")
     part = Part(dataset, results, prepared, sections["image"].crop, sections["evaluation"].protocol)
-    if name not in (METHOD_FIGURE, STEPS_FIGURE):
-        figures.draw(name, part, output)
-        return
-    from decodiff.reporting.course import Course, step_by_step
-    from decodiff.reporting.method_figure import method
+    if name in (SCORES_FIGURE, DEFECTS_FIGURE):
+        from decodiff.reporting.score_figures import scores_and_curves, scores_by_defect
 
-    course = Course(part, latents, unet, autoencoder, sections["diffusion"], sections["correction"])
-    if name == METHOD_FIGURE:
-        method(course, sections["masking"], sections["seed"], output)
+        (scores_and_curves if name == SCORES_FIGURE else scores_by_defect)(part, output)
+    elif name in (METHOD_FIGURE, STEPS_FIGURE):
+        from decodiff.reporting.course import Course, step_by_step
+        from decodiff.reporting.method_figure import method
+
+        course = Course(part, latents, unet, autoencoder, sections["diffusion"], sections["correction"])
+        if name == METHOD_FIGURE:
+            method(course, sections["masking"], sections["seed"], output)
+        else:
+            step_by_step(course, output)
     else:
-        step_by_step(course, output)
+        from decodiff.reporting.figures import draw
+
+        draw(name, part, output)
 
 
 @app.command("compare-steps")
@@ -539,9 +544,22 @@ def accuracy_figure(
 ) -> None:
     """Draw accuracy over the number of correction steps and over speed."""
     _begin(log)
-    from decodiff.reporting.steps_figure import accuracy_by_steps
+    from decodiff.reporting.sweep_figures import accuracy_by_steps
 
     accuracy_by_steps(table, output)
+
+
+@app.command("changes-figure")
+def changes_figure(
+    tables: Annotated[list[Path], typer.Argument(help="CSV of a table of settings, once for each sweep.")],
+    output: Annotated[Path, typer.Option(help="The PNG to write; the PDF goes beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Draw what the settings of each sweep change."""
+    _begin(log)
+    from decodiff.reporting.sweep_figures import what_settings_change
+
+    what_settings_change(tables, output)
 
 
 @app.command("training-curve")

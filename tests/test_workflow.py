@@ -61,7 +61,9 @@ def test_it_makes_every_table_figure_and_the_report(finished):
         assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex", ".json"}
     for part in ("all/demo_surfaces", "plates/demo_surfaces"):
         names = {path.name for path in (results / "figures" / part).iterdir()}
-        assert names == {f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6", "F7", "F8") for suffix in ("png", "pdf")}
+        assert names == {
+            f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6", "F7", "F8", "F10") for suffix in ("png", "pdf")
+        }
     page = (results / "report.html").read_text()
     assert page.count("data:image/jpeg") == 64 + 32, "each test image under each model"
     assert not re.search(r"""\b(?:src|href)="(?!data:|#)|url\(|@import""", page), "nothing is loaded from elsewhere"
@@ -225,7 +227,7 @@ SWEEPS = {
 def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
     config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"]}, sweeps=SWEEPS)
     targets = [f"results/toy/tables/{name}.csv" for name in SWEEPS]
-    targets += [f"results/toy/figures/{name}.png" for name in ("all/demo_surfaces/F1", "F5")]
+    targets += [f"results/toy/figures/{name}.png" for name in ("all/demo_surfaces/F1", "F5", "F11")]
     base = finished / "results/toy/all/seed-0/demo_surfaces"
     before = {name: (base / name).read_bytes() for name in ("corrected.npy", "metrics.csv")}
     plan = planned(snakemake(finished, "-n", *targets, "--configfile", config))
@@ -233,6 +235,7 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
         "sweep_table": 4,
         "compare_steps": 1,
         "accuracy_figure": 1,
+        "changes_figure": 1,
     }
     snakemake(finished, *targets, "--configfile", config)
     assert before == {name: (base / name).read_bytes() for name in before}
@@ -270,7 +273,14 @@ def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
     targets = [f"results/toy/tables/{name}.csv" for name in ("T1", "T8")]
     targets += [
         f"results/toy/figures/all/{name}.png"
-        for name in ("demo_surfaces/F2", "demo_surfaces/F3", "demo_surfaces/F4", "demo_surfaces/F6", "training")
+        for name in (
+            "demo_surfaces/F2",
+            "demo_surfaces/F3",
+            "demo_surfaces/F4",
+            "demo_surfaces/F6",
+            "demo_surfaces/F10",
+            "training",
+        )
     ]
     files = [
         finished / Path(target).with_suffix(suffix)
@@ -286,7 +296,7 @@ def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("reporting/figures.py", "MAX_FPR", "MAX_FPR, METRICS", {"figure", "report"}),
+        ("reporting/score_figures.py", "MAX_FPR", "MAX_FPR, METRICS", {"figure", "report"}),
         ("reporting/paper.mplstyle", "\n", "\n\n", {"figure", "training_curve", "report"}),
         ("reporting/main_tables.py", "MEAN", "MEAN as MEAN", {"table", "provenance", "report"}),
         (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 matplotlib.use("agg")
 
 from matplotlib import pyplot  # noqa: E402  (after the choice of a backend without a screen)
+from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from decodiff.files import replacing  # noqa: E402
@@ -28,6 +31,11 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def wrapped(text: str, width: int) -> str:
+    """`literal`, broken into lines of at most ``width`` characters."""
+    return literal("\n".join(wrap(text, width)))
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write ``path`` (PNG) and the PDF beside it, without dates or versions."""
     with replacing(path) as temporary:
@@ -35,6 +43,12 @@ def save(figure: Figure, path: Path) -> None:
     with replacing(path.with_suffix(".pdf")) as temporary:
         figure.savefig(temporary, metadata={"CreationDate": None, "Producer": None, "Creator": None})
     pyplot.close(figure)
+
+
+def legend(owner: Axes | Figure, drawn: Iterable[Axes], **options) -> None:
+    """What colours and marks mean, each once."""
+    known = {name: handle for axes in drawn for handle, name in zip(*axes.get_legend_handles_labels())}
+    owner.legend(known.values(), known.keys(), ncols=4, handletextpad=0.4, **options)
 
 
 def show(axes, image: np.ndarray, title: str | None = None, **options) -> None:

@@ -1,4 +1,4 @@
-"""Figures drawn from images, maps and scores: F3, F7, F8 (qualitative grids) and F6 (distributions and curves)."""
+"""Grids of images with their corrections and maps: F3, F7 and F8."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ import numpy as np
 from matplotlib import pyplot
 
 from decodiff.errors import InputError
-from decodiff.files import read_csv
-from decodiff.metrics import MAX_FPR
-from decodiff.reporting.drawing import (
-    ANOMALOUS_COLOUR,
-    MAP_COLOURS,
-    NORMAL_COLOUR,
-    ground_truth,
-    literal,
-    save,
-    show,
-    use_style,
-)
+from decodiff.reporting.drawing import MAP_COLOURS, ground_truth, literal, save, show, use_style
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.sources import Part
-from decodiff.stages.curves import FALSE_POSITIVE_RATE, OVERLAP_FILE, PRECISION_FILE, RECALL
-from decodiff.stages.evaluate import MEAN
 
 PANELS = ("input", "correction", "ground truth", "anomaly map")
 
@@ -103,45 +90,6 @@ def qualitative_grid(part: Part, examples: list[tuple[str, int]], path: Path) ->
 
 def draw(name: str, part: Part, path: Path) -> None:
     """Draw the figure of that name. Raises `InputError` for a name there is not."""
-    if name in GRIDS:
-        qualitative_grid(part, GRIDS[name](part), path)
-    elif name == "F6":
-        curves(part, path)
-    else:
+    if name not in GRIDS:
         raise InputError(f"no figure {name!r}; choose one of {', '.join(FIGURES)}")
-
-
-def _distributions(axes, part: Part) -> None:
-    thresholds = part.thresholds
-    for row, (category, positions) in enumerate(part.by_category().items()):
-        if category in thresholds:
-            axes.vlines(thresholds[category], row - 0.32, row + 0.32, colors="black", linewidth=0.9, zorder=3)
-        for label, colour, marker, offset in ((False, NORMAL_COLOUR, "o", 0.16), (True, ANOMALOUS_COLOUR, "^", -0.16)):
-            scores = part.scores[positions[part.labels[positions] == label]]
-            # a fixed pattern of heights instead of random jitter
-            heights = row + offset + 0.12 * ((np.arange(len(scores)) * 0.618) % 1 - 0.5)
-            name = ("anomalous" if label else "normal") if row == 0 else None
-            axes.plot(scores, heights, marker, color=colour, markersize=2.2, alpha=0.7, linestyle="none", label=name)
-    axes.set_yticks(range(len(part.by_category())), [literal(category) for category in part.by_category()])
-    axes.set_ylim(-0.5, len(part.by_category()) + 0.15)
-    axes.set_xlabel("image score (black: threshold)" if thresholds else "image score")
-    axes.legend(loc="upper center", ncols=2, handletextpad=0.1)
-
-
-def curves(part: Part, path: Path) -> None:
-    """F6: image scores, and pixel curves per category."""
-    use_style()
-    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(7.2, 2.5), width_ratios=(1.2, 1, 1))
-    _distributions(left, part)
-    for axes, file, axis in ((middle, PRECISION_FILE, RECALL), (right, OVERLAP_FILE, FALSE_POSITIVE_RATE)):
-        rows = read_csv(part.results / file, (axis, MEAN))
-        for category in part.by_category():
-            if rows and category in rows[0]:
-                axes.plot([float(row[axis]) for row in rows], [float(row[category]) for row in rows], label=literal(category))
-    middle.set(xlabel="pixel recall", ylabel="pixel precision", xlim=(0, 1), ylim=(0, 1.02))
-    right.set(xlabel="pixel false-positive rate", ylabel="region overlap (PRO)", xlim=(0, MAX_FPR), ylim=(0, 1.02))
-    if right.get_lines():
-        right.legend(loc="lower right")
-    else:
-        middle.text(0.5, 0.5, "no masks", ha="center")
-    save(figure, path)
+    qualitative_grid(part, GRIDS[name](part), path)

@@ -28,21 +28,27 @@ SWEEP_TABLES = {
 
 TRAINING_CURVE = "training"
 COMPARISON_FIGURE, METHOD_FIGURE, STEPS_FIGURE, ACCURACY_FIGURE = "F1", "F2", "F4", "F5"
+SCORES_FIGURE, DEFECTS_FIGURE, CHANGES_FIGURE = "F6", "F10", "F11"
 FIGURES = {
     METHOD_FIGURE: "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
     "F3": "Input, correction, ground truth and anomaly map: per category the anomalous images of median and of lowest score.",
     STEPS_FIGURE: "Correction step by step: per category the anomalous image of median score, the estimate of its correction "
     "at each timestep, ground truth and anomaly map.",
-    "F6": "Image scores, with the threshold that held-out normal images give; for pixels, precision over recall and region "
-    "overlap (PRO) over the false-positive rate.",
+    SCORES_FIGURE: "Image scores, a point for each image before their density, with the threshold that held-out normal images "
+    "give; for pixels, precision over recall and region overlap (PRO) over the false-positive rate.",
     "F7": "Per category and kind of defect, the anomalous image of median score.",
     "F8": "Per category, the normal images of highest and of median score.",
+    DEFECTS_FIGURE: "Image scores by kind of defect, below those of the category's normal images, with the threshold that "
+    "held-out normal images give; in brackets the number of images.",
 }
 
-# of a sweep's table
+# of the sweeps' tables
 SWEEP_FIGURES = {
     COMPARISON_FIGURE: "Standard diffusion and the correction of deviations on one image, step by step.",
-    ACCURACY_FIGURE: "Accuracy against the number of correction steps (left) and against speed (right).",
+    ACCURACY_FIGURE: "Accuracy against the number of correction steps (left) and against speed (right), with the "
+    "95 % interval over images, or with several seeds their standard deviation.",
+    CHANGES_FIGURE: "What the settings of each sweep change: the difference of each line to the baseline, on the same images "
+    "and with the same seeds, with its 95 % interval, or with several seeds its standard deviation.",
 }
 
 # of a network, whatever it is tested on

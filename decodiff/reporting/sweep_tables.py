@@ -77,6 +77,11 @@ def _line(name: str, row: dict[str, str], first: Source) -> Line:
     )
 
 
+def difference_name(setting: str, baseline: str) -> str:
+    """What the line of a difference is called."""
+    return f"{setting} − {baseline}"
+
+
 def _difference(line: Line, baseline: Line) -> Line:
     """What a line's setting changes: its values less the baseline's, on the same images and with the same seeds."""
     values: dict[str, list[float]] = {}
@@ -89,7 +94,7 @@ def _difference(line: Line, baseline: Line) -> Line:
     several = len(line.results) > 1
     keys = {name: line.keys[name] for name in ("dataset", "scope")}
     return Line(
-        {**keys, "setting": f"{line.keys['setting']} − {baseline.keys['setting']}", "kind": PAIRED},
+        {**keys, "setting": difference_name(line.keys["setting"], baseline.keys["setting"]), "kind": PAIRED},
         {metric: fmean(found) for metric, found in values.items()},
         "",
         deviations={metric: stdev(found) for metric, found in values.items()} if several else {},

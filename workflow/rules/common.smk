@@ -17,9 +17,12 @@ from decodiff.fingerprint import code_hash
 from decodiff.planning import plan
 from decodiff.reporting.names import (
     ACCURACY_FIGURE,
+    CHANGES_FIGURE,
     COMPARISON_FIGURE,
+    DEFECTS_FIGURE,
     FIGURES,
     METHOD_FIGURE,
+    SCORES_FIGURE,
     STEPS_FIGURE,
     SWEEP_TABLES,
     TABLES,
@@ -75,6 +78,8 @@ if "T2" in SWEEPS:
     FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in SWEPT]
 if "T4" in SWEEPS:
     FIGURE_FILES.append(f"{RESULTS}/figures/{ACCURACY_FIGURE}")
+if SWEEPS:
+    FIGURE_FILES.append(f"{RESULTS}/figures/{CHANGES_FIGURE}")
 
 # tasks that compute with networks use all cores there are and hold the one device slot (see the profile)
 NETWORK_THREADS = 64

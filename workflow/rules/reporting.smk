@@ -6,10 +6,11 @@ TABLE_SUFFIXES = ("csv", "md", "tex", "json")
 # what draws each figure, and what they all look like
 FIGURE_MODULES = {
     **dict.fromkeys(FIGURES, "decodiff.reporting.figures"),
+    **dict.fromkeys((SCORES_FIGURE, DEFECTS_FIGURE), "decodiff.reporting.score_figures"),
     METHOD_FIGURE: "decodiff.reporting.method_figure",
     STEPS_FIGURE: "decodiff.reporting.course",
     COMPARISON_FIGURE: "decodiff.reporting.course",
-    ACCURACY_FIGURE: "decodiff.reporting.steps_figure",
+    **dict.fromkeys((ACCURACY_FIGURE, CHANGES_FIGURE), "decodiff.reporting.sweep_figures"),
     TRAINING_CURVE: "decodiff.reporting.training_curve",
 }
 STYLE = ("reporting/paper.mplstyle",)
@@ -179,7 +180,7 @@ rule figure:
         maps=f"{SHOWN}/anomaly_maps.npy",
         others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy")],
         curves=lambda wildcards: [
-            f"{SHOWN}/{name}".format(**wildcards) for name in CURVE_FILES if wildcards.figure == "F6"
+            f"{SHOWN}/{name}".format(**wildcards) for name in CURVE_FILES if wildcards.figure == SCORES_FIGURE
         ],
         images=prepared_files("{dataset}"),
         latents=[f"{MODELS}/latents/{{dataset}}/{name}.npy" for name in ("train_mean", "test_mean")],
@@ -286,6 +287,24 @@ rule accuracy_figure:
         runtime=growing(10),
     shell:
         "decodiff accuracy-figure {input:q} --output {output[0]:q} --log {log:q}"
+
+
+rule changes_figure:
+    input:
+        [f"{RESULTS}/tables/{table}.csv" for table in SWEEPS],
+    output:
+        figure_files(CHANGES_FIGURE),
+    params:
+        code=code_hash(FIGURE_MODULES[CHANGES_FIGURE], files=STYLE),
+    log:
+        f"{LOGS}/{CHANGES_FIGURE}.log",
+    benchmark:
+        f"{LOGS}/{CHANGES_FIGURE}.tsv"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    shell:
+        "decodiff changes-figure {input:q} --output {output[0]:q} --log {log:q}"
 
 
 rule training_curve:
