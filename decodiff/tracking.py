@@ -33,6 +33,11 @@ def _prepared(config: Config) -> list[str]:
     return [f"data/{dataset}/prepared-{config.image.resize}" for dataset in known]
 
 
+def _files() -> list[Path]:
+    """DVC's files of all runs of this checkout."""
+    return [file for file in (Path(DVC_FILE), *sorted(FOLDER.glob(f"*/{DVC_FILE}"))) if file.is_file()]
+
+
 def _outputs(path: Path) -> Iterator[str]:
     """What the stages of a file of DVC make, as paths from the root."""
     for stage in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("stages", {}).values():
@@ -110,8 +115,7 @@ def track(configuration: Path, output: Path | None = None) -> Path:
         raise InputError(f"{configuration}: not below {root}; DVC versions what lies in the repository, so copy it there")
     path = configuration.resolve().relative_to(root)
     output = output or FOLDER / load(path).run / DVC_FILE
-    others = [file for file in (Path(DVC_FILE), *sorted(FOLDER.glob(f"*/{DVC_FILE}"))) if file.is_file()]
-    tracked = {made for other in others if other.resolve() != output.resolve() for made in _outputs(other)}
+    tracked = {made for other in _files() if other.resolve() != output.resolve() for made in _outputs(other)}
     content = stages(path, tracked, os.path.relpath(root, output.resolve().parent))
     head = f"# How DVC versions this run; written by `decodiff track {path}`. docs/reproduce.md says how it is used.\n"
     write_text(output, head + yaml.safe_dump(content, sort_keys=False, width=128))
@@ -119,7 +123,7 @@ def track(configuration: Path, output: Path | None = None) -> Path:
 
 
 def pull() -> None:
-    """Bring all that DVC's default remote has of the runs in this repository; what is here and differs stays.
+    """Bring all that was stored of the runs in this repository; what is here and differs stays.
 
     Raises:
         InputError: this is no repository of DVC, or its remote is missing or damaged, or files here would be overwritten.
@@ -134,7 +138,8 @@ def pull() -> None:
         with Repo() as repo:
             remote = repo.config["core"].get("remote", "")
             address = repo.config["remote"].get(remote, {}).get("url", "no address")
-            done = repo.pull()
+            # a run whose stages never ran has nothing to bring
+            done = repo.pull([str(file) for file in _files() if file.with_suffix(".lock").is_file()])
     except (NotDvcRepoError, SCMError) as error:
         raise InputError(
             f"{Path.cwd()}: no clone that DVC knows ({error}); clone the repository by git, or compute all by `make demo`"
