@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -296,11 +296,32 @@ def _with_augmentations(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "data": completed}
 
 
+def _single_categories(scope: str, members: Iterable[str], data: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Names and members of the scopes that one whose name holds ``{category}`` stands for.
+
+    Raises:
+        InputError: a member is no data set of the configuration's, or its categories are not known beforehand.
+    """
+    for member in members:
+        if member not in data:
+            raise InputError(f"scopes.{scope}: {member!r} is not under data; a scope for each category names whole data sets")
+        kind = (data[member].get("kind") if isinstance(data[member], Mapping) else None) or member
+        categories = REGISTRY[kind].categories if isinstance(kind, str) and kind in REGISTRY else ()
+        if not categories:
+            name = scope.replace(EACH_CATEGORY, "bolt")
+            raise InputError(
+                f"scopes.{scope}: the categories of {member!r} are not known beforehand; write a scope for each of them, as "
+                f"{name!r}: [{member}/bolt]"
+            )
+        for category in categories:
+            yield scope.replace(EACH_CATEGORY, category), [f"{member}/{category}"]
+
+
 def _with_single_categories(settings: dict[str, Any]) -> dict[str, Any]:
     """Turn each scope whose name holds ``{category}`` into one per category of its data sets.
 
     Raises:
-        InputError: the categories of a data set are not known beforehand.
+        InputError: as `_single_categories` does, or two scopes would have one name.
     """
     scopes, data = settings.get("scopes"), settings.get("data")
     if not isinstance(scopes, Mapping) or not isinstance(data, Mapping):
@@ -309,16 +330,13 @@ def _with_single_categories(settings: dict[str, Any]) -> dict[str, Any]:
     for scope, members in scopes.items():
         # what is no list of names is refused with the rest
         is_list = isinstance(members, list | tuple) and all(isinstance(member, str) for member in members)
-        if EACH_CATEGORY not in str(scope) or not isinstance(scope, str) or not is_list:
-            completed[scope] = members
-            continue
-        for member in members:
-            entry = data.get(member)
-            kind = (entry.get("kind") if isinstance(entry, Mapping) else None) or member
-            if kind not in REGISTRY or not REGISTRY[kind].categories:
-                raise InputError(f"scopes.{scope}: the categories of {member!r} are not known beforehand; name each as a scope")
-            for category in REGISTRY[kind].categories:
-                completed[scope.replace(EACH_CATEGORY, category)] = [f"{member}/{category}"]
+        stands_for_many = isinstance(scope, str) and EACH_CATEGORY in scope and is_list and members
+        for name, held in _single_categories(scope, members, data) if stands_for_many else [(scope, members)]:
+            if name in completed:
+                raise InputError(
+                    f"scopes.{scope}: there is a scope {name!r} already; tell them apart, as by '<data set>_{EACH_CATEGORY}'"
+                )
+            completed[name] = held
     return {**settings, "scopes": completed}
 
 

@@ -84,7 +84,20 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
         ({"correction": {"noise_timestep": 4}}, "correction.noise_timestep: nothing is noised"),
         ({"model": {"source": "reference", "path": "x"}, "seeds": [0, 1]}, "seeds: weights that are not trained here"),
         ({"model": {"source": "hub"}}, "model: .*'train', 'reference'"),
-        ({"data": {"mine": {"kind": "csv"}}, "scopes": {"{category}": ["mine"]}}, "the categories of 'mine' are not known"),
+        (
+            {"data": {"mine": {"kind": "folder"}}, "scopes": {"only_{category}": ["mine"]}},
+            r"scopes.only_{category}: the categories of 'mine' are not known before.*; write .* as 'only_bolt': \[mine/bolt\]",
+        ),
+        ({"data": {"mine": {"kind": ["csv"]}}, "scopes": {"{category}": ["mine"]}}, "the categories of 'mine' are not known"),
+        ({"scopes": {"{category}": ["visa"]}}, "scopes.{category}: 'visa' is not under data; .* names whole data sets"),
+        ({"scopes": {"{category}": ["demo/ring"]}}, "scopes.{category}: 'demo/ring' is not under data; .* whole data sets"),
+        ({"scopes": {"{category}": []}}, "scopes.{category}.*match pattern"),
+        ({"scopes": {"ring": ["demo"], "{category}": ["demo"]}}, "scopes.{category}: there is a scope 'ring' already; tell"),
+        ({"scopes": {"{category}": ["demo"], "ring": 5}}, "scopes.ring: there is a scope 'ring' already"),
+        (
+            {"data": {"mvtec_ad": {}, "real_iad": {}}, "scopes": {"{category}": ["mvtec_ad", "real_iad"]}},
+            "there is a scope 'toothbrush' already; tell them apart, as by '<data set>_{category}'",
+        ),
         ({"run": "../../elsewhere"}, "run: .*match pattern"),
         ({"run": "a\n"}, r"run: .*match pattern.*'a\\n'"),
         ({"recipe": "x" * 5000}, "recipe: no recipe 'x+[.][.][.]x+' in config/recipes"),
@@ -269,6 +282,12 @@ def test_a_scope_for_each_category():
         "only_grid": {"demo": ("grid",)},
         "all": {"demo": ("weave", "ring", "grid")},
     }
+
+
+def test_a_scope_for_each_category_of_several_data_sets():
+    data = {"demo_parts": {}, "mine": {"kind": "demo_surfaces", "source": "x"}}
+    config = validate(demo(data=data, scopes={"{category}": ["demo_parts", "mine"]}, sweep_scopes=["brushed"]))
+    assert dict(config.scopes) == {"bolt": ("demo_parts/bolt",), "tiles": ("mine/tiles",), "brushed": ("mine/brushed",)}
 
 
 def test_a_stage_reads_only_the_data_set_it_works_on():
