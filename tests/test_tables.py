@@ -73,6 +73,33 @@ def test_some_of_the_categories_are_not_compared_with_the_published_mean(tmp_pat
     assert "difference_image_auroc" not in mean or mean["difference_image_auroc"] == ""
 
 
+def test_networks_of_one_category_each_are_shown_as_one_training(tmp_path, mvtec):
+    categories = REGISTRY["mvtec_ad"].categories
+    values = [0.8 + index / 1000 for index in range(len(categories))]
+    alone = [metrics_file(tmp_path, "mvtec_ad", (name,), name, value=value) for name, value in zip(categories, values)]
+    visa = metrics_file(tmp_path, "visa", REGISTRY["visa"].categories, "visa")
+    write_table("T1", [*alone, mvtec, visa], tmp_path / "T1.csv")
+    rows = [row for row in rows_of(tmp_path / "T1.csv") if row["kind"] == "measured"]
+    assert [row["method"] for row in rows] == [f"DeCo-Diff (this run, {name})" for name in ("all", "per category", "visa")]
+    assert float(rows[1]["image_auroc"]) == pytest.approx(sum(values) / len(values), abs=1e-4)
+    assert rows[1]["note"].endswith("; a network for each category") and rows[1]["difference_image_auroc"] == ""
+    write_table("T7", [*alone, mvtec, visa], tmp_path / "T7.csv")
+    shown = [row for row in rows_of(tmp_path / "T7.csv") if row["scope"] == "per category"]
+    assert [row["category"] for row in shown] == [*categories, "mean"], "no mean for each, and no published ones"
+    assert [float(row["image_ap"]) for row in shown[:-1]] == pytest.approx(values, abs=1e-4)
+    assert (shown[-1]["images"], shown[-1]["anomalous"]) == (str(10 * len(categories)), str(4 * len(categories)))
+    write_table("T9", [*alone, mvtec, visa], tmp_path / "T9.csv")
+    assert {row["dataset"] for row in rows_of(tmp_path / "T9.csv")} == {"VisA"}, "the second data set, as before"
+    write_table("T1", [*alone[:2], mvtec], tmp_path / "T1.csv")
+    assert "without cable, carpet" in rows_of(tmp_path / "T1.csv")[-1]["note"]
+
+
+def test_the_only_category_of_a_data_set_stands_under_its_scope(tmp_path):
+    path = metrics_file(tmp_path, "mtd", REGISTRY["mtd"].categories)
+    write_table("T1", [path], tmp_path / "T1.csv")
+    assert rows_of(tmp_path / "T1.csv")[-1]["method"] == "DeCo-Diff (this run, all)"
+
+
 def test_a_data_set_of_ones_own_has_nothing_published(tmp_path):
     path = metrics_file(tmp_path, "mine", ("bolt",), protocol="standard")
     write_table("T1", [path], tmp_path / "T1.csv")

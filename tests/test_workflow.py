@@ -103,7 +103,8 @@ def test_tables_have_the_mean_and_the_deviation_of_the_seeds(finished):
 def test_every_number_can_be_followed_back(finished):
     tables = finished / "results/toy/tables"
     rows = table(finished, "T8")
-    index = next(number for number, row in enumerate(rows, start=1) if (row["scope"], row["category"]) == ("plates", "brushed"))
+    wanted = ("per category", "brushed")
+    index = next(number for number, row in enumerate(rows, start=1) if (row["scope"], row["category"]) == wanted)
     found = explain(tables / "T8.csv", str(index), "pixel_ap")
     assert found["value"] == rows[index - 1]["pixel_ap"] and found["kind"] == "measured"
     assert list(found["results"]) == ["results/toy/plates/seed-0/demo_surfaces", "results/toy/plates/seed-1/demo_surfaces"]

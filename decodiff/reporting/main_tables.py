@@ -1,4 +1,8 @@
-"""T1 and T7 to T11: the run's data sets beside published results, and their categories one by one."""
+"""T1 and T7 to T11: the run's data sets beside published results, and their categories one by one.
+
+Networks of one category each are shown together, as one training by the name of `PER_CATEGORY`: fifteen means over one category
+say nothing that a reader could set beside a mean over fifteen.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,21 @@ from pathlib import Path
 from decodiff.data.registry import display_name, known_categories
 from decodiff.errors import InputError
 from decodiff.metrics import METRICS
-from decodiff.reporting.measured import DEVIATION, mean_over_seeds, metric_values, protocol_note, result_folders
+from decodiff.reporting.measured import (
+    DEVIATION,
+    all_categories,
+    mean_over_categories,
+    mean_over_seeds,
+    measured_members,
+    metric_values,
+    protocol_note,
+    read_metrics,
+    result_folders,
+)
 from decodiff.reporting.names import TABLES
 from decodiff.reporting.published import own_results, peer_results
 from decodiff.reporting.tables import MEASURED, PUBLISHED, Line, Table, save_table
+from decodiff.reporting.trainings import PER_CATEGORY, own_networks
 from decodiff.stages.evaluate import MEAN
 
 # which of the run's data sets, and which metrics
@@ -25,6 +40,17 @@ BY_CATEGORY = {
 Rows = list[dict[str, str]]
 
 
+def _with_own_networks_together(rows: Rows) -> Rows:
+    """Rows by data set; of one with several categories, those under scopes of one category each are under `PER_CATEGORY`."""
+    members = measured_members(rows)
+    alone = {scope for (dataset, _), scope in own_networks(members).items() if len(all_categories(dataset, members)) > 1}
+    apart = [{**row, "scope": PER_CATEGORY} for row in rows if row["scope"] in alone and row["category"] != MEAN]
+    others = [row for row in rows if row["scope"] not in alone]
+    order = list(dict.fromkeys(row["dataset"] for row in rows))
+    together = [*others, *apart, *mean_over_categories(apart, PER_CATEGORY)]
+    return sorted(together, key=lambda row: order.index(row["dataset"]))
+
+
 def _missing(row: dict[str, str], rows: Rows) -> list[str]:
     """Categories of a row's data set that its scope leaves out."""
     measured = {other["category"] for other in rows if all(other[name] == row[name] for name in ("scope", "dataset"))}
@@ -32,18 +58,21 @@ def _missing(row: dict[str, str], rows: Rows) -> list[str]:
 
 
 def _measured(keys: dict[str, str], row: dict[str, str], rows: Rows, metrics: tuple[str, ...]) -> Line:
-    """A line of a data set's mean or category; a mean over all categories has the published one as its reference.
+    """A line of a data set's mean or category; a multi-class mean over all categories has the published one as its reference.
 
     That is the result of the released weights: of the two published ones the one whose recipe is known to the last constant.
     """
     title = display_name(row["dataset"])
     own = own_results(title)
-    missing = _missing(row, rows) if row["category"] == MEAN else []
+    is_mean, is_multi_class = row["category"] == MEAN, row["scope"] != PER_CATEGORY
+    missing = _missing(row, rows) if is_mean else []
     notes = [protocol_note(row, bool(own or peer_results(title)))]
     reference = {}
+    if is_mean and not is_multi_class:
+        notes.append("a network for each category")
     if missing:
         notes.append(f"without {', '.join(missing)}, so not to be compared")
-    elif own and row["category"] == MEAN:
+    elif own and is_mean and is_multi_class:
         notes.append(f"difference to {own[-1].variant}")
         reference = {name: value for name, value in own[-1].values.items() if name in metrics}
     return Line(
@@ -85,7 +114,7 @@ def _by_category(name: str, rows: Rows) -> Table:
         about = {"dataset": title, "scope": row["scope"], "category": row["category"]}
         counts = {name: row[name] for name in ("images", "anomalous")}
         lines.append(_measured({**about, **counts}, row, rows, metrics))
-        if row["category"] == MEAN:
+        if row["category"] == MEAN and row["scope"] != PER_CATEGORY:
             for result in own_results(title):
                 values = {name: value for name, value in result.values.items() if name in metrics}
                 keys = {**about, "category": f"{MEAN}, {result.variant}", "images": "", "anomalous": "", "kind": PUBLISHED}
@@ -97,7 +126,7 @@ def build_table(name: str, metrics: list[Path]) -> Table:
     """The table of that name over the given metrics files. Raises `InputError` when there is none of that name."""
     if name not in TABLES:
         raise InputError(f"no table {name!r}; choose one of {', '.join(TABLES)}")
-    rows = mean_over_seeds(metrics)
+    rows = mean_over_seeds(_with_own_networks_together(read_metrics(metrics)))
     return _comparison(rows) if name == "T1" else _by_category(name, rows)
 
 

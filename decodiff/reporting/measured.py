@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean, stdev
 
+from decodiff.data.registry import known_categories
 from decodiff.files import read_csv, write_json
 from decodiff.metrics import METRICS
+from decodiff.reporting.trainings import Members
 from decodiff.stages.evaluate import MEAN, METRIC_COLUMNS
 
 DEVIATION = "std_"
@@ -15,15 +17,54 @@ RESULTS = "results"
 PUBLISHED_PROTOCOL = {"protocol": "reference", "crop": "central 256 of 288", "image_score": "maximum"}
 
 
-def mean_over_seeds(metrics: list[Path]) -> list[dict[str, str]]:
-    """Rows of all metrics files, those of several seeds as mean and standard deviation; what one seed lacks is empty.
+def read_metrics(metrics: list[Path]) -> list[dict[str, str]]:
+    """Rows of all metrics files, each with the folder it comes from in the column `RESULTS`."""
+    return [{**row, RESULTS: str(path.parent)} for path in metrics for row in read_csv(path, METRIC_COLUMNS)]
+
+
+def measured_members(rows: list[dict[str, str]]) -> Members:
+    """Scopes, their data sets and the categories of these, in the order of the rows."""
+    members: dict[str, dict[str, dict[str, None]]] = {}
+    for row in rows:
+        if row["category"] != MEAN:
+            members.setdefault(row["scope"], {}).setdefault(row["dataset"], {})[row["category"]] = None
+    return {scope: {name: tuple(held) for name, held in datasets.items()} for scope, datasets in members.items()}
+
+
+def all_categories(dataset: str, members: Members) -> list[str]:
+    """Categories of a data set: those that are known of it, and those that some scope holds."""
+    held = (category for datasets in members.values() for category in datasets.get(dataset, ()))
+    return list(dict.fromkeys([*known_categories(dataset), *held]))
+
+
+def mean_over_categories(rows: list[dict[str, str]], scope: str) -> list[dict[str, str]]:
+    """The mean of given rows of categories for every data set and seed, whatever their scopes, under the name ``scope``.
 
     The column `RESULTS` names their folders, a line each.
     """
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault((row["dataset"], row["seed"]), []).append(row)
+    means = []
+    for same in groups.values():
+        values = {
+            name: repr(fmean(float(row[name]) for row in same)) if all(row[name] for row in same) else "" for name in METRICS
+        }
+        counts = {name: str(sum(int(row[name]) for row in same)) for name in ("images", "anomalous")}
+        note = "; ".join(f"{row['category']}: {row['note']}" for row in same if row["note"])
+        folders = "\n".join(dict.fromkeys(row[RESULTS] for row in same))
+        means.append({**same[0], **values, **counts, "category": MEAN, "scope": scope, "note": note, RESULTS: folders})
+    return means
+
+
+def mean_over_seeds(measured: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Those rows that differ in their seed alone as mean and standard deviation; what one seed lacks is empty.
+
+    The column `RESULTS` names their folders, a line each; ``seed`` is the number of seeds.
+    """
     groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for path in metrics:
-        for row in read_csv(path, METRIC_COLUMNS):
-            groups.setdefault((row["dataset"], row["scope"], row["category"]), []).append({**row, RESULTS: str(path.parent)})
+    for row in measured:
+        groups.setdefault((row["dataset"], row["scope"], row["category"]), []).append(row)
     rows = []
     for same in groups.values():
         values = dict.fromkeys([*METRICS, *(DEVIATION + name for name in METRICS)], "")
@@ -52,7 +93,7 @@ def write_summary(metrics: list[Path], output: Path) -> None:
     A metric that some category lacks is left out.
     """
     summary: dict[str, dict[str, dict[str, float]]] = {}
-    for row in mean_over_seeds(metrics):
+    for row in mean_over_seeds(read_metrics(metrics)):
         if row["category"] == MEAN:
             summary.setdefault(row["dataset"], {})[row["scope"]] = metric_values(row, METRICS)
     write_json(output, summary)

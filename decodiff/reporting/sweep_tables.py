@@ -11,7 +11,14 @@ from decodiff.data.registry import display_name
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json
 from decodiff.metrics import METRICS
-from decodiff.reporting.measured import DEVIATION, mean_over_seeds, metric_values, protocol_note, result_folders
+from decodiff.reporting.measured import (
+    DEVIATION,
+    mean_over_seeds,
+    metric_values,
+    protocol_note,
+    read_metrics,
+    result_folders,
+)
 from decodiff.reporting.names import SWEEP_TABLES
 from decodiff.reporting.published import own_results
 from decodiff.reporting.tables import MEASURED, PAIRED, PUBLISHED, Line, Table, save_table
@@ -128,7 +135,7 @@ def write_sweep_table(name: str, sources: list[Source], baseline: str, output: P
     parts: dict[tuple[str, str], dict[str, Line]] = {}
     for label in labels:
         same = [source for source in sources if source.label == label]
-        for row in mean_over_seeds([source.results / "metrics.csv" for source in same]):
+        for row in mean_over_seeds(read_metrics([source.results / "metrics.csv" for source in same])):
             if row["category"] == MEAN:
                 folder = result_folders(row)[0]
                 first = next(source for source in same if str(source.results) == folder)
