@@ -57,7 +57,7 @@ def finished(tmp_path_factory):
 
 def test_it_makes_every_table_figure_and_the_report(finished):
     results = finished / "results/toy"
-    for table in ("T1", "T7", "T8"):
+    for table in ("T1", "T7", "T8", "T12"):
         assert {path.suffix for path in (results / "tables").glob(f"{table}.*")} == {".csv", ".md", ".tex", ".json"}
     for part in ("all/demo_surfaces", "plates/demo_surfaces"):
         names = {path.name for path in (results / "figures" / part).iterdir()}
@@ -65,6 +65,7 @@ def test_it_makes_every_table_figure_and_the_report(finished):
             f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6", "F7", "F8", "F10") for suffix in ("png", "pdf")
         }
     page = (results / "report.html").read_text()
+    assert 'id="T12"' in page and 'id="T9"' not in page
     assert page.count("data:image/jpeg") == 64 + 32, "each test image under each model"
     assert not re.search(r"""\b(?:src|href)="(?!data:|#)|url\(|@import""", page), "nothing is loaded from elsewhere"
 
@@ -119,6 +120,9 @@ def test_every_number_can_be_followed_back(finished):
         assert result["correction"]["device"] and result["correction"]["made_with"]["torch"]
     config = (finished / "results/toy/config.yaml").read_bytes()
     assert found["config"]["sha256"] == hashlib.sha256(config).hexdigest()
+    found = explain(tables / "T12.csv", "6", "pixel_ap")
+    assert found["kind"] == "difference" and found["line"]["category"] == "mean" and "without tiles" in found["note"]
+    assert [found["results"][name]["scope"] for name in found["results"]] == ["plates", "plates", "all", "all"]
     with pytest.raises(InputError, match="T8.csv: no column 'colour'; choose one of dataset"):
         explain(tables / "T8.csv", "1", "colour")
     with pytest.raises(InputError, match=r"--row 'brushed' fits the rows \d, .*; give one of these numbers"):
@@ -215,6 +219,37 @@ def test_a_changed_setting_reruns_what_reads_it_and_nothing_before(finished, tmp
     plan = planned(snakemake(finished, "-n", "--configfile", changed))
     assert {"score", "evaluate", "table", "figure", "report"} <= plan.keys()
     assert not {"fetch", "prepare", "autoencoder", "encode", "train", "correct"} & plan.keys()
+
+
+def test_a_network_for_each_category_beside_one_for_all(finished, tmp_path):
+    config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"], "only_{category}": ["demo_surfaces"]})
+    # other tests look at its own table of that name
+    directory = shutil.copytree(finished, tmp_path / "toy")
+    target = "results/toy/tables/T12.csv"
+    snakemake(directory, target, "--configfile", config)
+    folders = {name: f"{name}/seed-0/demo_surfaces" for name in ("all", "only_tiles", "only_brushed")}
+    measured, drawn = {}, {}
+    for scope, folder in folders.items():
+        with open(directory / f"results/toy/{folder}/metrics.csv", newline="") as stream:
+            measured |= {(scope, row["category"]): row for row in csv.DictReader(stream)}
+        with np.load(directory / f"results/toy/{folder}/resamples.npz") as content:
+            drawn |= {(scope, name): values for name, values in zip(content["categories"].tolist(), content["resamples"])}
+            metrics = content["metrics"].tolist()
+    lines = {(row["category"], row["training"]): row for row in table(directory, "T12")}
+    assert len(lines) == 3 * 3
+    names = ("tiles", "brushed")
+    pairs = {name: [drawn[f"only_{name}", name] - drawn["all", name]] for name in names}
+    for category, differences in {**pairs, "mean": [pairs[name][0] for name in names]}.items():
+        draws = np.mean(differences, axis=0)
+        for metric in METRICS:
+            shared = float(measured["all", category][metric])
+            own = np.mean([float(measured[f"only_{name}", name][metric]) for name in names if category in (name, "mean")])
+            shown = [lines[category, training] for training in ("multi-class", "per category", "per category − multi-class")]
+            assert [float(row[metric]) for row in shown] == pytest.approx([shared, own, own - shared], abs=1e-4)
+            ends = [float(shown[-1][f"{end}_{metric}"]) for end in ("low", "high")]
+            assert ends == pytest.approx(np.quantile(draws[metrics.index(metric)], (0.025, 0.975)), abs=1e-4)
+    origins = json.loads((directory / target).with_suffix(".json").read_text())
+    assert origins[-1]["results"] == [f"results/toy/{folders[name]}" for name in ("only_tiles", "only_brushed", "all")]
 
 
 SWEEPS = {
@@ -403,6 +438,7 @@ def test_the_papers_configuration_plans_all_jobs():
     assert plan["train_variant"] == 2 * (1 + 3 + 3 + 3)
     # those, and five numbers of steps; three discrepancies besides
     assert plan["correct_variant"] == 2 * (10 + 5) and plan["score_variant"] == 2 * (15 + 3)
+    assert plan["table"] == 5, "no T11 for two data sets, no T12 for multi-class training alone"
 
 
 def test_a_download_that_fails_is_one_clear_line(tmp_path, monkeypatch):

@@ -22,9 +22,10 @@ from decodiff.reporting.measured import (
     read_metrics,
     result_folders,
 )
-from decodiff.reporting.names import TABLES
+from decodiff.reporting.names import TABLES, TRAINING_TABLE
 from decodiff.reporting.published import own_results, peer_results
 from decodiff.reporting.tables import MEASURED, PUBLISHED, Line, Table, save_table
+from decodiff.reporting.training_table import training_table
 from decodiff.reporting.trainings import PER_CATEGORY, own_networks
 from decodiff.stages.evaluate import MEAN
 
@@ -123,10 +124,17 @@ def _by_category(name: str, rows: Rows) -> Table:
 
 
 def build_table(name: str, metrics: list[Path]) -> Table:
-    """The table of that name over the given metrics files. Raises `InputError` when there is none of that name."""
+    """The table of that name over the given metrics files; T12 also reads the resamples beside them.
+
+    Raises:
+        InputError: there is none of that name, or as `training_table` does.
+    """
     if name not in TABLES:
         raise InputError(f"no table {name!r}; choose one of {', '.join(TABLES)}")
-    rows = mean_over_seeds(_with_own_networks_together(read_metrics(metrics)))
+    rows = read_metrics(metrics)
+    if name == TRAINING_TABLE:
+        return training_table(rows)
+    rows = mean_over_seeds(_with_own_networks_together(rows))
     return _comparison(rows) if name == "T1" else _by_category(name, rows)
 
 

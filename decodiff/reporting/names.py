@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+TRAINING_TABLE = "T12"
 TABLES = {
     "T1": "Multi-class anomaly detection, mean over categories, beside published results.",
     "T7": "First data set: detection per category (image metrics); F1max is that of an oracle's threshold.",
@@ -9,12 +10,14 @@ TABLES = {
     "T9": "Second data set: detection per category (image metrics); F1max is that of an oracle's threshold.",
     "T10": "Second data set: localisation per category (pixel metrics); F1max is that of an oracle's threshold.",
     "T11": "Further data sets: all metrics per category; F1max is that of an oracle's threshold.",
+    TRAINING_TABLE: "Multi-class against per-category training: one network over several categories, and one for each.",
 }
 
 
-def run_tables(datasets: int) -> list[str]:
-    """Which of `TABLES` a run over so many data sets has."""
-    return [name for name in TABLES if datasets > {"T9": 1, "T10": 1, "T11": 2}.get(name, 0)]
+def run_tables(datasets: int, has_both_trainings: bool) -> list[str]:
+    """Which of `TABLES` a run has, by its number of data sets and whether `decodiff.reporting.trainings.compared` finds any."""
+    needs = {"T9": datasets > 1, "T10": datasets > 1, "T11": datasets > 2, TRAINING_TABLE: has_both_trainings}
+    return [name for name in TABLES if needs.get(name, True)]
 
 
 # each compares settings that `sweeps` of the configuration names

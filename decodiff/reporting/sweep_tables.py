@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from decodiff.data.registry import display_name
@@ -21,8 +20,8 @@ from decodiff.reporting.measured import (
 )
 from decodiff.reporting.names import SWEEP_TABLES
 from decodiff.reporting.published import own_results
-from decodiff.reporting.tables import MEASURED, PAIRED, PUBLISHED, Line, Table, save_table
-from decodiff.stages.compare import differences
+from decodiff.reporting.tables import MEASURED, PUBLISHED, Line, Table, difference_line, save_table
+from decodiff.stages.compare import differences, read_resamples
 from decodiff.stages.evaluate import INTERVAL_COLUMNS, MEAN
 
 STEPS_TABLE, SIZE_TABLE = "T4", "T6"
@@ -91,23 +90,13 @@ def difference_name(setting: str, baseline: str) -> str:
 
 def _difference(line: Line, baseline: Line) -> Line:
     """What a line's setting changes: its values less the baseline's, on the same images and with the same seeds."""
-    values: dict[str, list[float]] = {}
-    intervals: dict[str, tuple[float, float]] = {}
-    for own, other in zip(line.results, baseline.results, strict=True):
-        for row in differences(Path(own), Path(other)):
-            if row["category"] == MEAN and row["metric"] in METRICS and row["difference"]:
-                values.setdefault(row["metric"], []).append(float(row["difference"]))
-                intervals[row["metric"]] = (float(row["low"]), float(row["high"]))
-    several = len(line.results) > 1
+    of_seeds = [
+        differences(*(read_resamples(Path(folder)) for folder in pair))
+        for pair in zip(line.results, baseline.results, strict=True)
+    ]
     keys = {name: line.keys[name] for name in ("dataset", "scope")}
-    return Line(
-        {**keys, "setting": difference_name(line.keys["setting"], baseline.keys["setting"]), "kind": PAIRED},
-        {metric: fmean(found) for metric, found in values.items()},
-        "",
-        deviations={metric: stdev(found) for metric, found in values.items()} if several else {},
-        intervals={} if several else intervals,
-        results=line.results + baseline.results,
-    )
+    keys |= {"setting": difference_name(line.keys["setting"], baseline.keys["setting"])}
+    return difference_line(keys, of_seeds, MEAN, "", line.results + baseline.results)
 
 
 def _published(title: str, scope: str) -> list[Line]:

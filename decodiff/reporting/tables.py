@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean, stdev
 
 from decodiff.files import write_csv, write_json, write_text
+from decodiff.metrics import METRICS
 from decodiff.reporting.measured import DEVIATION
 from decodiff.reporting.names import SWEEP_TABLES, TABLES
 
@@ -64,6 +66,35 @@ class Table:
     metrics: tuple[str, ...]
     lines: list[Line]
     ranked: tuple[str, ...]
+
+
+def difference_line(
+    keys: dict[str, str], of_seeds: list[list[dict[str, str]]], category: str, note: str, results: tuple[str, ...]
+) -> Line:
+    """The line of a paired difference: with its interval for one seed, as mean and standard deviation for several.
+
+    Args:
+        keys: what the line is about, but its kind.
+        of_seeds: rows of `decodiff.stages.compare.differences`, of each seed.
+        category: which of the rows, or their mean.
+        note, results: as of `Line`.
+    """
+    values: dict[str, list[float]] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for rows in of_seeds:
+        for row in rows:
+            if row["category"] == category and row["metric"] in METRICS and row["difference"]:
+                values.setdefault(row["metric"], []).append(float(row["difference"]))
+                intervals[row["metric"]] = (float(row["low"]), float(row["high"]))
+    several = len(of_seeds) > 1
+    return Line(
+        {**keys, "kind": PAIRED},
+        {metric: fmean(found) for metric, found in values.items()},
+        note,
+        deviations={metric: stdev(found) for metric, found in values.items()} if several else {},
+        intervals={} if several else intervals,
+        results=results,
+    )
 
 
 def _group(line: Line) -> tuple[str, str]:

@@ -19,3 +19,19 @@ def own_networks(members: Members) -> dict[tuple[str, str], str]:
             (dataset, (category,)) = next(iter(datasets.items()))
             found.setdefault((dataset, category), scope)
     return found
+
+
+def compared(members: Members) -> dict[tuple[str, str], list[str]]:
+    """Of each (data set, scope) under a network of several categories, those that have a network of their own as well.
+
+    There is at least one of them. A folder of the user's holds at least the categories that have a network of their own.
+    """
+    own = own_networks(members)
+    found = {}
+    for scope, datasets in members.items():
+        held = {name: categories or [category for of, category in own if of == name] for name, categories in datasets.items()}
+        if sum(max(1, len(categories)) for categories in held.values()) > 1:
+            for dataset, categories in held.items():
+                if both := [category for category in categories if (dataset, category) in own]:
+                    found[dataset, scope] = both
+    return found

@@ -27,8 +27,10 @@ from decodiff.reporting.names import (
     SWEEP_TABLES,
     TABLES,
     TRAINING_CURVE,
+    TRAINING_TABLE,
     run_tables,
 )
+from decodiff.reporting.trainings import compared
 from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 
 # networks that were brought here without their data are trained again
@@ -72,7 +74,8 @@ SPACE = DataFrame(list(COMBINATIONS), columns=list(LEVELS), dtype=str)
 MODEL_VARIANTS = f"{MODELS}/sweeps/{Paramspace(SPACE[['model']]).wildcard_pattern}"
 CORRECTION_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE[['model', 'correction']]).wildcard_pattern}"
 SCORING_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE).wildcard_pattern}"
-ALL_TABLES = [*run_tables(len({part.split("/")[1] for part in PARTS})), *SWEEPS]
+HAS_BOTH_TRAININGS = bool(compared({scope: CONFIG.members(scope) for scope in CONFIG.scopes}))
+ALL_TABLES = [*run_tables(len({part.split("/")[1] for part in PARTS}), HAS_BOTH_TRAININGS), *SWEEPS]
 
 if "T2" in SWEEPS:
     FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in SWEPT]

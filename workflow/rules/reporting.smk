@@ -37,10 +37,10 @@ def figure_files(name):
     return [report(f"{RESULTS}/figures/{name}.png", category="Figures", labels={"figure": name}), f"{RESULTS}/figures/{name}.pdf"]
 
 
-def all_metrics():
-    """Metrics files of the run itself."""
+def measured_files(name):
+    """Files of that name of every result of the run itself."""
     return [
-        f"{RESULTS}/{scope}/seed-{seed}/{dataset}/metrics.csv"
+        f"{RESULTS}/{scope}/seed-{seed}/{dataset}/{name}"
         for scope, dataset in split(PARTS)
         for seed in CONFIG.seeds
     ]
@@ -48,12 +48,14 @@ def all_metrics():
 
 rule table:
     input:
-        all_metrics(),
+        metrics=measured_files("metrics.csv"),
+        # beside the metrics; one table pairs them
+        resamples=lambda wildcards: measured_files("resamples.npz") if wildcards.table == TRAINING_TABLE else [],
     output:
         table_files("{table}"),
     params:
         code=code_hash("decodiff.reporting.main_tables", "decodiff.data.registry", files=("reporting/published",)),
-        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input],
+        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input.metrics],
     log:
         f"{LOGS}/{{table}}.log",
     benchmark:
@@ -67,7 +69,7 @@ rule table:
 
 rule summary:
     input:
-        all_metrics(),
+        measured_files("metrics.csv"),
     output:
         f"{RESULTS}/metrics.json",
     params:
