@@ -32,7 +32,7 @@ def demo(**changes):
     return settings
 
 
-@pytest.mark.parametrize("name", ["config", "demo", "mtd"])
+@pytest.mark.parametrize("name", ["config", "per-category", "demo", "mtd"])
 def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, name):
     config = load(ROOT / f"config/{name}.yaml")
     write_config(config, tmp_path / "config.yaml")
@@ -288,6 +288,15 @@ def test_a_scope_for_each_category_of_several_data_sets():
     data = {"demo_parts": {}, "mine": {"kind": "demo_surfaces", "source": "x"}}
     config = validate(demo(data=data, scopes={"{category}": ["demo_parts", "mine"]}, sweep_scopes=["brushed"]))
     assert dict(config.scopes) == {"bolt": ("demo_parts/bolt",), "tiles": ("mine/tiles",), "brushed": ("mine/brushed",)}
+
+
+def test_per_category_training_differs_from_the_papers_run_in_its_scopes_alone():
+    paper, config = (load(ROOT / f"config/{name}.yaml") for name in ("config", "per-category"))
+    apart = {"run", "scopes", "sweeps"}
+    assert config.model_dump(exclude=apart) == paper.model_dump(exclude=apart)
+    assert not config.sweeps and paper.scopes.items() <= config.scopes.items()
+    single = {member for scope, (member,) in config.scopes.items() if scope not in paper.scopes}
+    assert single == {f"{name}/{category}" for name in config.data for category in config.entry(name).categories}
 
 
 def test_a_stage_reads_only_the_data_set_it_works_on():

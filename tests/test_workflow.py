@@ -441,6 +441,12 @@ def test_the_papers_configuration_plans_all_jobs():
     assert plan["table"] == 5, "no T11 for two data sets, no T12 for multi-class training alone"
 
 
+def test_per_category_training_plans_a_network_for_each_beside_the_multi_class_ones(tmp_path):
+    plan = planned(snakemake(tmp_path, "-n", "--configfile", ROOT / "config/per-category.yaml"))
+    assert [plan[rule] for rule in ("train", "correct", "score", "evaluate")] == [2 + 15 + 12] * 4
+    assert plan["encode"] == 2 and plan["table"] == 6 and not {"train_variant", "sweep_table"} & plan.keys()
+
+
 def test_a_download_that_fails_is_one_clear_line(tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there, so no host is reached
     output = snakemake(tmp_path, "data/visa/manifest.csv", "--configfile", ROOT / "config/config.yaml", check=False)
