@@ -290,7 +290,8 @@ def _with_augmentations(settings: dict[str, Any]) -> dict[str, Any]:
     completed = {}
     for name, entry in data.items():
         if isinstance(entry, Mapping) and "augmentation" not in entry:
-            meant = known.get(entry.get("kind") or name, known.get("default"))
+            # a kind that is no text is refused with the rest
+            meant = known.get(str(entry.get("kind") or name), known.get("default"))
             entry = {**entry, **({"augmentation": meant} if meant is not None else {})}
         completed[name] = entry
     return {**settings, "data": completed}

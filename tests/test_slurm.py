@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(not slurm.is_installed(), reason="needs Debian's slurmctld, slurmd, slurm-client and munge, and root"),
 ]
 
-PROFILE = ("--workflow-profile", ROOT / "workflow/profiles/slurm", "--slurm-init-seconds-before-status-checks", "3")
+PROFILE = ("--workflow-profile", ROOT / "profiles/slurm", "--slurm-init-seconds-before-status-checks", "3")
 # as many threads as a local run has, for the same sums
 HERE = ("--max-threads", str(os.cpu_count()), "--jobs", "4")
 
