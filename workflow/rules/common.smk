@@ -15,6 +15,7 @@ from decodiff.config import check_file, validate, write_config
 from decodiff.errors import InputError
 from decodiff.fingerprint import code_hash
 from decodiff.planning import plan
+from decodiff.reporting import trainings
 from decodiff.reporting.names import (
     ACCURACY_FIGURE,
     CHANGES_FIGURE,
@@ -30,7 +31,6 @@ from decodiff.reporting.names import (
     TRAINING_TABLE,
     run_tables,
 )
-from decodiff.reporting.trainings import compared
 from decodiff.variants import BASE, LEVELS, combinations, sweep_variants
 
 # networks that were brought here without their data are trained again
@@ -74,7 +74,7 @@ SPACE = DataFrame(list(COMBINATIONS), columns=list(LEVELS), dtype=str)
 MODEL_VARIANTS = f"{MODELS}/sweeps/{Paramspace(SPACE[['model']]).wildcard_pattern}"
 CORRECTION_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE[['model', 'correction']]).wildcard_pattern}"
 SCORING_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE).wildcard_pattern}"
-HAS_BOTH_TRAININGS = bool(compared({scope: CONFIG.members(scope) for scope in CONFIG.scopes}))
+HAS_BOTH_TRAININGS = bool(trainings.compared({scope: CONFIG.members(scope) for scope in CONFIG.scopes}))
 ALL_TABLES = [*run_tables(len({part.split("/")[1] for part in PARTS}), HAS_BOTH_TRAININGS), *SWEEPS]
 
 if "T2" in SWEEPS:
