@@ -153,4 +153,5 @@ def pull() -> None:
         ) from error
     except DvcException as error:
         raise InputError(f"DVC: {' '.join(str(error).split())}") from error
-    log.info("%d files fetched; %d added, %d changed", done["fetched"], len(done["added"]), len(done["modified"]))
+    brought = len(done.get("added", ())) + len(done.get("modified", ()))
+    log.info("brought from the remote %r: %s", remote, f"{brought} files" if brought else "nothing, all is here")

@@ -339,7 +339,8 @@ def test_a_pull_that_fails_says_why_in_a_line_and_loses_nothing(clone, kept, tmp
         assert "Traceback" not in output
         return line
 
-    run(clone, "decodiff", "pull")
+    assert "files" in run(clone, "decodiff", "pull")
+    assert "nothing, all is here" in run(clone, "decodiff", "pull")
     changed = clone / "results/demo/tables/T1.csv"
     changed.write_text("mine")
     assert "T1.csv" in said() or "results/demo" in said()
