@@ -27,10 +27,11 @@ DVC_FILE = "dvc.yaml"
 CODE = ("Snakefile", "decodiff", "workflow")
 
 
-def _prepared(config: Config) -> list[str]:
-    """Folders of the data sets' arrays, but for those that the code itself generates: they are versioned with it."""
+def _data(config: Config) -> list[str]:
+    """Manifests of the data sets, and folders of their arrays but for those that the code itself generates."""
     known = [dataset for dataset in config.data if config.entry(dataset).origin != "generated"]
-    return [f"data/{dataset}/prepared-{config.image.resize}" for dataset in known]
+    prepared = [f"data/{dataset}/prepared-{config.image.resize}" for dataset in known]
+    return [*(f"data/{dataset}/manifest.csv" for dataset in config.data), *prepared]
 
 
 def _files() -> list[Path]:
@@ -70,11 +71,11 @@ def stages(path: Path, tracked: set[str], above: str) -> dict[str, Any]:
 
     Args:
         path: its configuration, from the root.
-        tracked: prepared data sets that stages of other runs make.
+        tracked: files of data sets that stages of other runs make.
         above: the way from the file that will hold them to the root, ``.`` for none.
     """
     config = load(path)
-    prepared, models, results = _prepared(config), f"models/{config.run}", f"results/{config.run}"
+    data, models, results = _data(config), f"models/{config.run}", f"results/{config.run}"
     settings = [path, *([RECIPES.relative_to(RECIPES.parents[1]) / f"{config.recipe}.yaml"] if config.recipe else [])]
 
     def stage(targets: tuple[str, ...], dependencies: list[str], outputs: list[str]) -> dict[str, Any]:
@@ -89,10 +90,11 @@ def stages(path: Path, tracked: set[str], above: str) -> dict[str, Any]:
         }
 
     found = {}
-    if own := [folder for folder in prepared if folder not in tracked]:
+    if own := [made for made in data if made not in tracked]:
         found["data"] = stage(("prepared",), [], own)
-    found["models"] = stage(("encoded", "trained"), prepared, [models])
-    found["results"] = stage(("shown", ""), [models], [results])
+    # one after another, so that what is not stored is made again as it had been and no reason to make more of it
+    found["models"] = stage(("prepared", "encoded", "trained"), data, [models])
+    found["results"] = stage(("prepared", "encoded", ""), [models], [results])
     plots = _plots(config)
     for plot in plots.values():
         plot["y"] = {os.path.normpath(f"{above}/{file}"): column for file, column in plot["y"].items()}

@@ -23,7 +23,9 @@ def checkout(tmp_path, monkeypatch):
 def test_the_demos_stages_are_those_of_its_configuration(checkout):
     track(Path("config/demo.yaml"), Path("dvc.yaml"))
     assert (checkout / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
-    assert list(yaml.safe_load(Path("dvc.yaml").read_text())["stages"]) == ["models", "results"], "its data is generated"
+    data = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["data"]
+    made = [name for out in data["outs"] for name in out]
+    assert made == [f"data/{name}/manifest.csv" for name in ("demo", "demo_surfaces", "demo_parts")], "its arrays are generated"
 
 
 def test_a_runs_stages_watch_code_settings_and_what_they_are_made_of(checkout):
@@ -31,7 +33,8 @@ def test_a_runs_stages_watch_code_settings_and_what_they_are_made_of(checkout):
     assert path == Path("records/paper/dvc.yaml")
     content = yaml.safe_load(path.read_text())
     data, models, results = content["stages"].values()
-    assert [list(out)[0] for out in data["outs"]] == ["data/mvtec_ad/prepared-288", "data/visa/prepared-288"]
+    names = ("manifest.csv", "prepared-288")
+    assert [list(out)[0] for out in data["outs"]] == [f"data/{of}/{name}" for name in names for of in ("mvtec_ad", "visa")]
     assert models["outs"] == [{"models/paper": {"persist": True}}] and set(models["deps"]) > {"data/visa/prepared-288"}
     assert results["outs"] == [{"results/paper": {"persist": True}}] and "models/paper" in results["deps"]
     for stage in (data, models, results):

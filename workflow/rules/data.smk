@@ -3,7 +3,9 @@
 
 rule fetch:
     output:
-        "data/{dataset}/manifest.csv",
+        manifest="data/{dataset}/manifest.csv",
+        # stands for the images, which are here with it: the manifest alone may have been pulled
+        origin="data/{dataset}/origin.json",
     params:
         code=code_hash("decodiff.stages.fetch"),
         settings=lambda wildcards: settings("fetch", wildcards.dataset),
@@ -16,12 +18,14 @@ rule fetch:
         mem_mb=growing(4000),
         runtime=growing(240),
     shell:
-        "decodiff fetch {wildcards.dataset:q} --config {CONFIG_FILE:q} --output {output:q} --threads {threads} --log {log:q}"
+        "decodiff fetch {wildcards.dataset:q} --config {CONFIG_FILE:q} --output {output.manifest:q} "
+        "--threads {threads} --log {log:q}"
 
 
 rule prepare:
     input:
-        manifest="data/{dataset}/manifest.csv",
+        manifest=rules.fetch.output.manifest,
+        origin=rules.fetch.output.origin,
     output:
         *prepared_files("{dataset}"),
     params:
