@@ -380,4 +380,4 @@ def test_the_store_of_the_repository_is_small_and_holds_all_that_the_demo_shows(
     assert "Nothing to be done" in snakemake(tmp_path, "-n"), (
         "the store was made with other code or settings: docs/reproduce.md"
     )
-    assert not list(tmp_path.glob("data/*/*.json")), "images are not stored"
+    assert not list(tmp_path.glob("data/*/*/")), "images and arrays are not stored"

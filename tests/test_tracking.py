@@ -25,7 +25,10 @@ def test_the_demos_stages_are_those_of_its_configuration(checkout):
     assert (checkout / "dvc.yaml").read_text() == (ROOT / "dvc.yaml").read_text()
     data = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["data"]
     made = [name for out in data["outs"] for name in out]
-    assert made == [f"data/{name}/manifest.csv" for name in ("demo", "demo_surfaces", "demo_parts")], "its arrays are generated"
+    expected = [
+        f"data/{of}/{name}" for of in ("demo", "demo_surfaces", "demo_parts") for name in ("manifest.csv", "origin.json")
+    ]
+    assert made == expected, "its arrays are generated"
 
 
 def test_a_runs_stages_watch_code_settings_and_what_they_are_made_of(checkout):
@@ -33,8 +36,9 @@ def test_a_runs_stages_watch_code_settings_and_what_they_are_made_of(checkout):
     assert path == Path("records/paper/dvc.yaml")
     content = yaml.safe_load(path.read_text())
     data, models, results = content["stages"].values()
-    names = ("manifest.csv", "prepared-288")
-    assert [list(out)[0] for out in data["outs"]] == [f"data/{of}/{name}" for name in names for of in ("mvtec_ad", "visa")]
+    made = {name for out in data["outs"] for name in out}
+    names = ("manifest.csv", "origin.json", "prepared-288")
+    assert made == {f"data/{of}/{name}" for name in names for of in ("mvtec_ad", "visa")}
     assert models["outs"] == [{"models/paper": {"persist": True}}] and set(models["deps"]) > {"data/visa/prepared-288"}
     assert results["outs"] == [{"results/paper": {"persist": True}}] and "models/paper" in results["deps"]
     for stage in (data, models, results):

@@ -4,8 +4,9 @@
 rule fetch:
     output:
         manifest="data/{dataset}/manifest.csv",
-        # stands for the images, which are here with it: the manifest alone may have been pulled
         origin="data/{dataset}/origin.json",
+        # stands for the images: the two above may have been pulled without them
+        images=touch("data/{dataset}/fetched"),
     params:
         code=code_hash("decodiff.stages.fetch"),
         settings=lambda wildcards: settings("fetch", wildcards.dataset),
@@ -25,7 +26,7 @@ rule fetch:
 rule prepare:
     input:
         manifest=rules.fetch.output.manifest,
-        origin=rules.fetch.output.origin,
+        images=rules.fetch.output.images,
     output:
         *prepared_files("{dataset}"),
     params:

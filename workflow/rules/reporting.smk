@@ -151,6 +151,7 @@ rule provenance:
         networks=[f"{network}/training.json" for _, network, _, _ in all_results()],
         inference=[inference for _, _, inference, _ in all_results()],
         manifests=[manifest for _, _, _, manifest in all_results()],
+        origins=[f"{folder(manifest)}/origin.json" for _, _, _, manifest in all_results()],
         autoencoder=rules.autoencoder.output,
     output:
         f"{RESULTS}/provenance.json",
