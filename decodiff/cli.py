@@ -272,6 +272,20 @@ def score(
 
 
 @app.command()
+def floor(
+    config: ConfigFile,
+    prepared: Prepared,
+    output: Output,
+    log: LogFile = None,
+) -> None:
+    """Make anomaly maps by a method without a network, which others are compared with."""
+    _begin(log)
+    from decodiff.stages.floor import floor as stage
+
+    stage(prepared, output=output, **load(config).sections("floor"))
+
+
+@app.command()
 def evaluate(
     dataset: Dataset,
     scope: Annotated[str, typer.Option(help="Name of the scope, or of the method whose maps are given.")],

@@ -25,6 +25,7 @@ from decodiff.settings import (
     Data,
     Diffusion,
     Evaluation,
+    Floor,
     Image,
     Inference,
     Label,
@@ -52,8 +53,10 @@ TEMPLATE_KEY = "__use_yte__"
 MERGE_TAG = "tag:yaml.org,2002:merge"
 # in the name of a scope
 EACH_CATEGORY = "{category}"
+# the folder of the method without a network, its scope in metrics, and its line in the tables of settings
+FLOOR = "floor"
 # folders beside those of the scopes
-RESERVED = ("autoencoder", "latents", "tables", "figures", "sweeps")
+RESERVED = ("autoencoder", "latents", "tables", "figures", "sweeps", FLOOR)
 
 
 # What each stage may read, by dotted keys. `data` stands for the settings of the one data set the job works on.
@@ -66,6 +69,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "import-reference": ("diffusion", "training", "model"),
     "correct": ("diffusion", "correction", "inference"),
     "score": ("scoring", "inference"),
+    "floor": ("floor", "image.crop"),
     "evaluate": ("evaluation", "image"),
     "curves": ("evaluation.protocol", "image.crop"),
     "table": (),
@@ -106,6 +110,7 @@ class Config(Section):
     inference: Inference = Inference()
     correction: Correction = Correction()
     scoring: Scoring = Scoring()
+    floor: Floor = Floor()
     evaluation: Evaluation = Evaluation()
     sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6"], dict[Label, dict[str, Any]]] = {}
     sweep_scopes: tuple[str, ...] | None = None
@@ -188,6 +193,11 @@ class Config(Section):
         problems = [
             f"sweep_scopes: {scope!r} is not under scopes" for scope in self.sweep_scopes or () if scope not in self.scopes
         ]
+        problems += [
+            f"sweeps.{table}: {FLOOR!r} is a line that every table has; call yours otherwise"
+            for table, lines in self.sweeps.items()
+            if FLOOR in lines
+        ]
         for variant in itertools.chain(*sweep_variants(self.sweeps).values()):
             try:
                 self.varied(variant.changes)
@@ -225,6 +235,8 @@ class Config(Section):
                 )
         if self.evaluation.top_pixels > self.image.crop**2:
             problems.append(f"evaluation.top_pixels: {self.evaluation.top_pixels} are more than a map has")
+        if self.floor.patch_side > self.image.crop:
+            problems.append(f"floor.patch_side: {self.floor.patch_side} is larger than image.crop {self.image.crop}")
         # one on the hub with other cells is refused when it is loaded
         cell = self.autoencoder.downsampling
         if self.image.crop % cell:

@@ -292,6 +292,20 @@ class Scoring(Section):
     batch_size: Positive = 16
 
 
+class Floor(Section):
+    """The method without a network that others are compared with: see `decodiff.components`.
+
+    Attributes:
+        patch_side: of a patch, in pixels.
+        variance_kept: share of the patches' variance that the principal components hold.
+        patches: so many of a category's training images, or all if there are fewer, give the components.
+    """
+
+    patch_side: Annotated[int, Field(gt=0, le=16)] = 4
+    variance_kept: Annotated[float, Field(gt=0, le=0.9999)] = 0.999
+    patches: Positive = 100_000
+
+
 class Evaluation(Section):
     """How anomaly maps are measured.
 

@@ -143,6 +143,8 @@ class Work:
                 return self.images(dataset, False, self._config.members(scope)[dataset]) * 2 * self._coder()[1]
             case "fetch" | "prepare":
                 return self.images(dataset, True) + self.images(dataset, False)
+            case "floor" | "evaluate_floor":
+                return self.images(dataset, False)
             case "evaluate" | "curves":
                 return self.images(dataset, False, self._config.members(scope)[dataset])
         return 1

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import Paramspace
 
 from decodiff import records
-from decodiff.config import check_file, validate, write_config
+from decodiff.config import FLOOR, check_file, validate, write_config
 from decodiff.errors import InputError
 from decodiff.fingerprint import code_hash
 from decodiff.planning import plan

@@ -158,6 +158,61 @@ use rule evaluate as evaluate_variant with:
         f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-evaluate.tsv"
 
 
+# of a data set, whatever the scopes
+FLOOR_PART = f"{RESULTS}/{FLOOR}/{{dataset}}"
+FLOOR_LOG = f"{LOGS}/{FLOOR}-{{dataset}}"
+
+
+rule floor:
+    input:
+        train=[f"data/{{dataset}}/{PREPARED}/{name}" for name in ("train_images.npy", "train.csv")],
+        test=[f"data/{{dataset}}/{PREPARED}/{name}" for name in ("test_images.npy", "test.csv")],
+    output:
+        maps=f"{FLOOR_PART}/anomaly_maps.npy",
+        images=f"{FLOOR_PART}/images.csv",
+        record=f"{FLOOR_PART}/floor.json",
+    params:
+        code=code_hash("decodiff.stages.floor"),
+        settings=settings("floor"),
+        prepared=lambda wildcards, input: folder(input.train[0]),
+        output=lambda wildcards, output: folder(output[0]),
+    log:
+        f"{FLOOR_LOG}.log",
+    benchmark:
+        f"{FLOOR_LOG}.tsv"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(60),
+    shell:
+        "decodiff floor --config {CONFIG_FILE:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
+
+
+# `evaluate` by another name of its scope: it has no wildcard for it, nor for a seed
+rule evaluate_floor:
+    input:
+        maps=rules.floor.output.maps,
+        images=rules.floor.output.images,
+        masks=rules.evaluate.input.masks,
+    output:
+        [f"{FLOOR_PART}/{name}" for name in MEASURED_FILES],
+    params:
+        code=code_hash("decodiff.stages.evaluate"),
+        settings=settings("evaluate"),
+        results=lambda wildcards, input: folder(input.maps),
+        prepared=lambda wildcards, input: folder(input.masks),
+        output=lambda wildcards, output: folder(output[0]),
+    log:
+        f"{FLOOR_LOG}-evaluate.log",
+    benchmark:
+        f"{FLOOR_LOG}-evaluate.tsv"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(120),
+    shell:
+        "decodiff evaluate --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {FLOOR} --seed 0 "
+        "--results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
+
+
 CURVE_FILES = ("precision_recall.csv", "region_overlap.csv")
 
 
