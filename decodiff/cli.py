@@ -392,6 +392,7 @@ def sweep_table(
     results: Annotated[list[Path], typer.Option(help="Folder of a variant's results; may be repeated.")],
     inference: Annotated[list[Path], typer.Option(help="inference.json of its correction; once for each --results.")],
     baseline: Annotated[str, typer.Option(help="The label that all others are compared with.")],
+    floor: Annotated[list[Path], typer.Option(help="Folder of a data set's results without a network; may be repeated.")],
     output: Annotated[Path, typer.Option(help="The CSV to write; Markdown and LaTeX go beside it.")],
     log: LogFile = None,
 ) -> None:
@@ -400,7 +401,7 @@ def sweep_table(
     from decodiff.reporting.sweep_tables import Source, write_sweep_table
 
     sources = [Source(*parts) for parts in zip(label, results, inference, strict=True)]
-    write_sweep_table(name, sources, baseline, output)
+    write_sweep_table(name, sources, baseline, floor, output)
 
 
 @app.command()
@@ -411,16 +412,19 @@ def provenance(
     unet: Annotated[list[Path], typer.Option(help="Folder of that network; once for each --results.")],
     inference: Annotated[list[Path], typer.Option(help="inference.json of its correction; once for each --results.")],
     manifest: Annotated[list[Path], typer.Option(help="Manifest of the data set; once for each --results.")],
+    floor: Annotated[list[Path], typer.Option(help="Folder of a data set's results without a network; may be repeated.")],
+    floor_manifest: Annotated[list[Path], typer.Option(help="Manifest of that data set; once for each --floor.")],
     tables: Annotated[list[Path], typer.Option(help="CSV of a table; may be repeated.")],
     output: Annotated[Path, typer.Option(help="The JSON to write.")],
     log: LogFile = None,
 ) -> None:
     """Record what every number of a run was made of."""
     _begin(log)
-    from decodiff.reporting.origin import Result, write_provenance
+    from decodiff.reporting.origin import FloorResult, Result, write_provenance
 
     sources = [Result(*parts) for parts in zip(results, unet, inference, manifest, strict=True)]
-    write_provenance(config, autoencoder, sources, tables, output)
+    floors = [FloorResult(*parts) for parts in zip(floor, floor_manifest, strict=True)]
+    write_provenance(config, autoencoder, [*sources, *floors], tables, output)
 
 
 @app.command()

@@ -206,15 +206,24 @@ def test_f11_has_the_differences_and_intervals_of_every_table(tmp_path, drawn):
             line("pixel", (0.8, 0.5, 0.6)),
             line("mean − of both", (0.9, 0.6, 0.7)),
             line("latent", (0.9, 0.6, 0.7)),
+            line("floor", (0.3, 0.2, 0.1)),
+            line(difference_name("floor", "mean − of both"), (-0.6, -0.4, -0.6), "difference", low=0.02, high=0.03),
             line(difference_name("pixel", "mean − of both"), (-0.1, -0.1, -0.2), "difference", low=0.02, high=0.03),
             line(difference_name("latent", "mean − of both"), (0.1, 0.05, 0.0), "difference", low=0.01, high=0.05),
         ),
-        table(tmp_path / "T6.csv", line("alone", (0.8, 0.5, 0.6))),
+        table(
+            tmp_path / "T6.csv",
+            line("alone", (0.8, 0.5, 0.6)),
+            line("floor", (0.3, 0.2, 0.1)),
+            line(difference_name("floor", "alone"), (-0.5, -0.3, -0.5), "difference"),
+        ),
     ]
     what_settings_change(near, tmp_path / "F11.png")
     (axes,) = drawn[0].axes
     assert axes.get_ylabel() == "T3" and axes.get_title() == "A / all"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["pixel", "mean − of both (baseline)", "latent"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["pixel", "mean − of both (baseline)", "latent"], (
+        "no floor"
+    )
     shown = shown_differences(axes)
     assert shown.keys() == {0, 2}, "the baseline has no difference"
     assert shown[0][0] == pytest.approx([-10, -10, -20])
@@ -255,6 +264,8 @@ def test_f5_has_every_setting_also_of_the_same_steps_and_its_interval(tmp_path, 
         line("S = 5", (0.8, *rest), low=0.02, high=0.01, S=5, **{"images/s": 20.0}),
         line("S = 5, other", (0.7, *rest), low=0.02, high=0.01, S=5, **{"images/s": 20.0}),
         line("S = 1", (0.9, *rest), low=0.02, high=0.01, S=1, **{"images/s": 100.0}),
+        # it has no steps
+        line("floor", (0.3, *rest), low=0.02, high=0.01, S="", **{"images/s": ""}),
     ]
     accuracy_by_steps(table(tmp_path / "T4.csv", *rows), tmp_path / "F5.png")
     for axes, places in zip(drawn[0].axes, ([1, 5, 5], [20, 20, 100])):

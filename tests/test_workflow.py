@@ -65,6 +65,10 @@ def test_it_makes_every_table_figure_and_the_report(finished):
         assert names == {
             f"{figure}.{suffix}" for figure in ("F2", "F3", "F4", "F6", "F7", "F8", "F10") for suffix in ("png", "pdf")
         }
+    assert {path.name for path in (results / "floor/demo_surfaces").iterdir()} == {
+        *("anomaly_maps.npy", "images.csv", "floor.json", "metrics.csv", "defects.csv", "intervals.csv"),
+        *("resamples.npz", "thresholds.csv", "scores.csv"),
+    }
     page = (results / "report.html").read_text()
     assert 'id="T12"' in page and 'id="T9"' not in page
     assert page.count("data:image/jpeg") == 64 + 32, "each test image under each model"
@@ -87,6 +91,23 @@ def test_the_metrics_are_those_of_the_categories_and_their_mean(finished):
 def table(directory, name):
     with open(directory / f"results/toy/tables/{name}.csv", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def test_every_table_has_the_floor_beside_networks_that_learn_next_to_nothing(finished):
+    lines = {row["method"]: row for row in table(finished, "T1")}
+    floor = lines["floor: principal components of 4×4 patches (this run)"]
+    below = lines["DeCo-Diff (this run, all, mean of 2 seeds)"]
+    assert float(floor["pixel_ap"]) > float(below["pixel_ap"]) and floor["note"] == "protocol standard; over all categories"
+    difference = 100 * (float(below["pixel_ap"]) - float(floor["pixel_ap"]))
+    (shown,) = re.findall(
+        r"not above the floor in I-AUROC .* and P-AP \((−[\d.]+) \[.*\]\), in the mean of 2 seeds$", below["note"]
+    )
+    assert float(shown.replace("−", "-")) == pytest.approx(difference, abs=0.11)
+    for name in ("T7", "T8"):
+        assert [row["category"] for row in table(finished, name) if row["scope"] == "floor"] == ["tiles", "brushed", "mean"]
+    summary = json.loads((finished / "results/toy/metrics.json").read_text())["demo_surfaces"]
+    assert summary.keys() == {"all", "plates", "floor"}
+    assert summary["floor"]["pixel_ap"] == pytest.approx(float(floor["pixel_ap"]), abs=1e-4)
 
 
 def test_tables_have_the_mean_and_the_deviation_of_the_seeds(finished):
@@ -121,6 +142,12 @@ def test_every_number_can_be_followed_back(finished):
         assert result["correction"]["device"] and result["correction"]["made_with"]["torch"]
     config = (finished / "results/toy/config.yaml").read_bytes()
     assert found["config"]["sha256"] == hashlib.sha256(config).hexdigest()
+    found = explain(tables / "T1.csv", "floor: ", "pixel_ap")
+    ((folder, result),) = found["results"].items()
+    assert folder == "results/toy/floor/demo_surfaces" and not {"network", "correction", "autoencoder"} & result.keys()
+    assert result["floor"] == json.loads((finished / folder / "floor.json").read_text()) and result["scope"] == "floor"
+    assert result["metrics_sha256"] == hashlib.sha256((finished / folder / "metrics.csv").read_bytes()).hexdigest()
+    assert result["manifest"]["sha256"] == hashlib.sha256(manifest).hexdigest()
     found = explain(tables / "T12.csv", "6", "pixel_ap")
     assert found["kind"] == "difference" and found["line"]["category"] == "mean" and "without tiles" in found["note"]
     assert [found["results"][name]["scope"] for name in found["results"]] == ["plates", "plates", "all", "all"]
@@ -128,7 +155,7 @@ def test_every_number_can_be_followed_back(finished):
         explain(tables / "T8.csv", "1", "colour")
     with pytest.raises(InputError, match=r"--row 'brushed' fits the rows \d, .*; give one of these numbers"):
         explain(tables / "T8.csv", "brushed", "pixel_ap")
-    with pytest.raises(InputError, match="no row 'nothing'; give its number, 1 to 5"):
+    with pytest.raises(InputError, match="no row 'nothing'; give its number, 1 to 8"):
         explain(tables / "T8.csv", "nothing", "pixel_ap")
     result = CliRunner().invoke(app, ["explain", str(tables / "T1.csv"), "--row", "this run, all", "--column", "pixel_ap"])
     assert result.exit_code == 0 and json.loads(result.stdout)["line"]["kind"] == "measured"
@@ -219,7 +246,7 @@ def test_a_changed_setting_reruns_what_reads_it_and_nothing_before(finished, tmp
     changed = write_config(tmp_path, scoring={"pixel_sigma": 2.0})
     plan = planned(snakemake(finished, "-n", "--configfile", changed))
     assert {"score", "evaluate", "table", "figure", "report"} <= plan.keys()
-    assert not {"fetch", "prepare", "autoencoder", "encode", "train", "correct"} & plan.keys()
+    assert not {"fetch", "prepare", "autoencoder", "encode", "train", "correct", "floor", "evaluate_floor"} & plan.keys()
 
 
 def test_a_network_for_each_category_beside_one_for_all(finished, tmp_path):
@@ -281,7 +308,7 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
     for name, label in (("T2", "DeCo-Diff"), ("T3", "geometric mean"), ("T4", "S = 5"), ("T6", "small")):
         rows = table(finished, name)
         lines = {row["setting"]: row for row in rows if row["kind"] == "measured"}
-        assert list(lines) == list(SWEEPS[name])
+        assert list(lines) == [*SWEEPS[name], "floor"]
         for row in rows[len(lines) :]:
             other, baseline = row["setting"].split(" − ")
             assert row["kind"] == "difference" and baseline == label != other
@@ -298,7 +325,8 @@ def test_sweeps_make_once_what_their_lines_share(finished, tmp_path):
                 float(row["low_pixel_ap"]) <= float(row["pixel_ap"]) + 1e-3 <= float(row["high_pixel_ap"]) + 2e-3
                 for row in lines.values()
             )
-    (line,) = table(finished, "T6")
+    line, floor, _ = table(finished, "T6")
+    assert floor["setting"] == "floor" and floor["images/s"] == floor["parameters, M"] == ""
     unet = build_unet("UNet_nano", 2, latent_channels=4)
     parameters = sum(parameter.numel() for parameter in unet.parameters())
     assert float(line["parameters, M"]) == pytest.approx(parameters / 1e6, abs=0.01) and float(line["images/s"]) > 0
@@ -341,7 +369,13 @@ def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
             "metrics.py",
             "MAX_FPR = 0.3",
             "MAX_FPR = 0.2",
-            {"evaluate", "curves", "table", "summary", "figure", "provenance", "report"},
+            {"evaluate", "evaluate_floor", "curves", "table", "summary", "figure", "provenance", "report"},
+        ),
+        (
+            "components.py",
+            "total / covering",
+            "total / covering / 1",
+            {"floor", "evaluate_floor", "table", "summary", "provenance", "report"},
         ),
         ("training/loop.py", "# seconds", "# the seconds", set()),
     ],
@@ -356,6 +390,10 @@ def test_changed_code_reruns_what_runs_it_and_nothing_before(finished, tmp_path,
     path.write_text(content.replace(old, new, 1))
     plan = planned(snakemake(finished, "-n", "--configfile", finished / "toy.yaml", package=tmp_path))
     assert plan.keys() - {"all"} == expected
+
+
+# what reads the settings of `evaluate`, and what follows
+EVALUATED = {"evaluate", "evaluate_floor", "table", "summary", "figure", "provenance", "report", "rule_graph"}
 
 
 @pytest.fixture
@@ -378,7 +416,7 @@ def test_a_copy_has_nothing_to_do_whatever_the_times_of_its_files(copied):
         assert "Nothing to be done" in snakemake(copied, "-n", "--configfile", copied / "toy.yaml")
     config = write_config(copied, evaluation={"resamples": 60})
     plan = planned(snakemake(copied, "-n", "--configfile", config))
-    assert plan.keys() - {"all"} == {"evaluate", "table", "summary", "figure", "provenance", "report", "rule_graph"}
+    assert plan.keys() - {"all"} == EVALUATED
     config = write_config(copied, training=yaml.safe_load(config.read_text())["training"] | {"epochs": 2})
     assert planned(snakemake(copied, "-n", "--configfile", config))["train"] == 4, "the record is of other settings"
 
@@ -442,6 +480,7 @@ def test_the_papers_configuration_plans_all_jobs():
     assert plan["train_variant"] == 2 * (1 + 3 + 3 + 3)
     # those, and five numbers of steps; three discrepancies besides
     assert plan["correct_variant"] == 2 * (10 + 5) and plan["score_variant"] == 2 * (15 + 3)
+    assert plan["floor"] == plan["evaluate_floor"] == 2
     assert plan["table"] == 5, "no T11 for two data sets, no T12 for multi-class training alone"
 
 

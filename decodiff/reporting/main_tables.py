@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from decodiff.config import FLOOR
 from decodiff.data.registry import display_name, known_categories
 from decodiff.errors import InputError
 from decodiff.metrics import METRICS
+from decodiff.reporting.floor_lines import Key, covered, floor_method, not_above_floor
 from decodiff.reporting.measured import (
     DEVIATION,
     all_categories,
@@ -38,7 +40,12 @@ BY_CATEGORY = {
     "T11": (slice(2, None), ""),
 }
 
+# scopes of which nothing is published
+UNPUBLISHED = (PER_CATEGORY, FLOOR)
+
 Rows = list[dict[str, str]]
+# by data set, scope and category
+Notes = dict[Key, str]
 
 
 def _with_own_networks_together(rows: Rows) -> Rows:
@@ -47,9 +54,7 @@ def _with_own_networks_together(rows: Rows) -> Rows:
     alone = {scope for (dataset, _), scope in own_networks(members).items() if len(all_categories(dataset, members)) > 1}
     apart = [{**row, "scope": PER_CATEGORY} for row in rows if row["scope"] in alone and row["category"] != MEAN]
     others = [row for row in rows if row["scope"] not in alone]
-    order = list(dict.fromkeys(row["dataset"] for row in rows))
-    together = [*others, *apart, *mean_over_categories(apart, PER_CATEGORY)]
-    return sorted(together, key=lambda row: order.index(row["dataset"]))
+    return [*others, *apart, *mean_over_categories(apart, PER_CATEGORY)]
 
 
 def _missing(row: dict[str, str], rows: Rows) -> list[str]:
@@ -58,35 +63,51 @@ def _missing(row: dict[str, str], rows: Rows) -> list[str]:
     return sorted(set(known_categories(row["dataset"])) - measured)
 
 
-def _measured(keys: dict[str, str], row: dict[str, str], rows: Rows, metrics: tuple[str, ...]) -> Line:
+def _measured(keys: dict[str, str], row: dict[str, str], rows: Rows, metrics: tuple[str, ...], below: Notes) -> Line:
     """A line of a data set's mean or category; a multi-class mean over all categories has the published one as its reference.
 
     That is the result of the released weights: of the two published ones the one whose recipe is known to the last constant.
+    ``below`` says which lines are not above the floor.
     """
     title = display_name(row["dataset"])
     own = own_results(title)
-    is_mean, is_multi_class = row["category"] == MEAN, row["scope"] != PER_CATEGORY
+    is_mean = row["category"] == MEAN
     missing = _missing(row, rows) if is_mean else []
     notes = [protocol_note(row, bool(own or peer_results(title)))]
     reference = {}
-    if is_mean and not is_multi_class:
+    if is_mean and row["scope"] == PER_CATEGORY:
         notes.append("a network for each category")
     if missing:
         notes.append(f"without {', '.join(missing)}, so not to be compared")
-    elif own and is_mean and is_multi_class:
+    elif own and is_mean and row["scope"] not in UNPUBLISHED:
         notes.append(f"difference to {own[-1].variant}")
         reference = {name: value for name, value in own[-1].values.items() if name in metrics}
+    notes.append(below.get((row["dataset"], row["scope"], row["category"]), ""))
     return Line(
         {**keys, "kind": MEASURED},
         metric_values(row, metrics),
-        "; ".join(notes),
+        "; ".join(filter(None, notes)),
         reference=reference,
         deviations=metric_values(row, metrics, DEVIATION),
         results=result_folders(row),
     )
 
 
-def _comparison(rows: Rows) -> Table:
+def _metrics(name: str) -> tuple[str, ...]:
+    """Those that a table shows."""
+    _, prefix = BY_CATEGORY.get(name, (None, ""))
+    return tuple(metric for metric in METRICS if metric.startswith(prefix))
+
+
+def _method(row: dict[str, str]) -> str:
+    """What a line of T1 is called."""
+    if row["scope"] == FLOOR:
+        return f"{FLOOR}: {floor_method(Path(result_folders(row)[0]))} (this run)"
+    seeds = f", mean of {row['seed']} seeds" if row["seed"] != "1" else ""
+    return f"DeCo-Diff (this run, {row['scope']}{seeds})"
+
+
+def _comparison(rows: Rows, below: Notes) -> Table:
     """T1: the mean of every data set, below what others and the authors published for it."""
     lines = []
     for dataset in dict.fromkeys(row["dataset"] for row in rows):
@@ -96,17 +117,14 @@ def _comparison(rows: Rows) -> Table:
             lines.append(Line(keys, result.values, result.source))
         for row in rows:
             if row["dataset"] == dataset and row["category"] == MEAN:
-                seeds = f", mean of {row['seed']} seeds" if row["seed"] != "1" else ""
-                keys = {"dataset": title, "method": f"DeCo-Diff (this run, {row['scope']}{seeds})"}
-                lines.append(_measured(keys, row, rows, METRICS))
+                lines.append(_measured({"dataset": title, "method": _method(row)}, row, rows, METRICS, below))
     return Table("T1", ("dataset", "method", "kind"), METRICS, lines, ranked=(PUBLISHED, MEASURED))
 
 
-def _by_category(name: str, rows: Rows) -> Table:
+def _by_category(name: str, rows: Rows, below: Notes) -> Table:
     """T7 to T11: metrics of every category and their mean, of the first, the second or the further data sets."""
-    which, prefix = BY_CATEGORY[name]
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))[which]
-    metrics = tuple(metric for metric in METRICS if metric.startswith(prefix))
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))[BY_CATEGORY[name][0]]
+    metrics = _metrics(name)
     lines = []
     for row in rows:
         if row["dataset"] not in datasets:
@@ -114,8 +132,8 @@ def _by_category(name: str, rows: Rows) -> Table:
         title = display_name(row["dataset"])
         about = {"dataset": title, "scope": row["scope"], "category": row["category"]}
         counts = {name: row[name] for name in ("images", "anomalous")}
-        lines.append(_measured({**about, **counts}, row, rows, metrics))
-        if row["category"] == MEAN and row["scope"] != PER_CATEGORY:
+        lines.append(_measured({**about, **counts}, row, rows, metrics, below))
+        if row["category"] == MEAN and row["scope"] not in UNPUBLISHED:
             for result in own_results(title):
                 values = {name: value for name, value in result.values.items() if name in metrics}
                 keys = {**about, "category": f"{MEAN}, {result.variant}", "images": "", "anomalous": "", "kind": PUBLISHED}
@@ -124,18 +142,25 @@ def _by_category(name: str, rows: Rows) -> Table:
 
 
 def build_table(name: str, metrics: list[Path]) -> Table:
-    """The table of that name over the given metrics files; T12 also reads the resamples beside them.
+    """The table of that name over the given metrics files, those of the floor among them.
+
+    T12 also reads the resamples beside them; the others do where there is a floor, to say what is not above it.
 
     Raises:
-        InputError: there is none of that name, or as `training_table` does.
+        InputError: there is none of that name, or as `training_table` and `not_above_floor` do.
     """
     if name not in TABLES:
         raise InputError(f"no table {name!r}; choose one of {', '.join(TABLES)}")
-    rows = read_metrics(metrics)
+    read = read_metrics(metrics)
+    floor, rows = ([row for row in read if (row["scope"] == FLOOR) == is_floor] for is_floor in (True, False))
     if name == TRAINING_TABLE:
         return training_table(rows)
-    rows = mean_over_seeds(_with_own_networks_together(rows))
-    return _comparison(rows) if name == "T1" else _by_category(name, rows)
+    order = list(dict.fromkeys(row["dataset"] for row in rows))
+    rows = _with_own_networks_together(rows)
+    below = not_above_floor(rows, floor, _metrics(name))
+    shown = sorted([*rows, *covered(floor, rows)], key=lambda row: order.index(row["dataset"]))
+    averaged = mean_over_seeds(shown)
+    return _comparison(averaged, below) if name == "T1" else _by_category(name, averaged, below)
 
 
 def write_table(name: str, metrics: list[Path], output: Path) -> None:

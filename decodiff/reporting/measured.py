@@ -9,6 +9,7 @@ from decodiff.data.registry import known_categories
 from decodiff.files import read_csv, write_json
 from decodiff.metrics import METRICS
 from decodiff.reporting.trainings import Members
+from decodiff.stages.compare import Resamples, of_categories, read_resamples
 from decodiff.stages.evaluate import MEAN, METRIC_COLUMNS
 
 DEVIATION = "std_"
@@ -75,6 +76,20 @@ def mean_over_seeds(measured: list[dict[str, str]]) -> list[dict[str, str]]:
                 values[DEVIATION + name] = repr(stdev(of_seeds)) if len(same) > 1 else ""
         rows.append({**same[0], **values, "seed": str(len(same)), RESULTS: "\n".join(row[RESULTS] for row in same)})
     return rows
+
+
+def drawn_by_seed(rows: list[dict[str, str]], categories: list[str]) -> dict[str, Resamples]:
+    """Resamples of some categories for each seed, of rows of these categories that may lie in several folders.
+
+    Raises:
+        InputError: resamples are missing, damaged or made in different ways.
+    """
+    folders: dict[str, dict[str, Resamples]] = {}
+    for row in rows:
+        of_seed = folders.setdefault(row["seed"], {})
+        if row[RESULTS] not in of_seed:
+            of_seed[row[RESULTS]] = read_resamples(Path(row[RESULTS]))
+    return {seed: of_categories(list(found.values()), categories) for seed, found in folders.items()}
 
 
 def metric_values(row: dict[str, str], metrics: tuple[str, ...], prefix: str = "") -> dict[str, float]:

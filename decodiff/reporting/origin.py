@@ -17,6 +17,19 @@ PROVENANCE_FILE = "provenance.json"
 
 
 @dataclass(frozen=True)
+class FloorResult:
+    """One data set's results without a network.
+
+    Attributes:
+        folder: of the results.
+        manifest: of the data set.
+    """
+
+    folder: Path
+    manifest: Path
+
+
+@dataclass(frozen=True)
 class Result:
     """One data set's results under one network.
 
@@ -33,20 +46,28 @@ class Result:
     manifest: Path
 
 
-def _record(result: Result, autoencoder: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
+def _network_record(result: Result, autoencoder: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
+    """The networks that a result was made with, and its correction."""
     correction, training = read_json(result.inference), read_json(result.network / "training.json")
     weights = result.network / WEIGHTS_FILE
     found = digest(weights)
     if correction["network_sha256"] != found:
         raise InputError(f"{weights}: not the network that {result.inference} speaks of; correct the images again")
-    row = read_csv(result.folder / "metrics.csv", ("dataset", "scope", "seed", "protocol"))[0]
-    origin = read_json(result.manifest.with_name("origin.json"))
     return {
-        **{name: row[name] for name in ("dataset", "scope", "seed", "protocol")},
-        "metrics_sha256": sha256(result.folder / "metrics.csv"),
         "network": {"path": str(weights), "sha256": found, "seed": training["seed"], "made_with": training["environment"]},
         "correction": {"device": correction["device"], "made_with": correction["environment"]},
         "autoencoder": {"path": str(autoencoder), "sha256": digest(autoencoder / WEIGHTS_FILE)},
+    }
+
+
+def _record(result: Result | FloorResult, autoencoder: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
+    row = read_csv(result.folder / "metrics.csv", ("dataset", "scope", "seed", "protocol"))[0]
+    origin = read_json(result.manifest.with_name("origin.json"))
+    has_network = isinstance(result, Result)
+    return {
+        **{name: row[name] for name in ("dataset", "scope", "seed", "protocol")},
+        "metrics_sha256": sha256(result.folder / "metrics.csv"),
+        **(_network_record(result, autoencoder, digest) if has_network else {"floor": read_json(result.folder / "floor.json")}),
         "manifest": {
             "path": str(result.manifest),
             "sha256": digest(result.manifest),
@@ -55,12 +76,15 @@ def _record(result: Result, autoencoder: Path, digest: Callable[[Path], str]) ->
     }
 
 
-def write_provenance(config: Path, autoencoder: Path, results: list[Result], tables: list[Path], output: Path) -> None:
+def write_provenance(
+    config: Path, autoencoder: Path, results: list[Result | FloorResult], tables: list[Path], output: Path
+) -> None:
     """Write one JSON that leads from every line of every table to what it was made of.
 
     ``tables`` has per table its lines: what they are about, the folders of results they average (none for published values)
     and their note. ``results`` has per folder the checkpoint, the autoencoder and the manifest with their SHA-256, the seed,
-    the device, and the versions and commit with which the network was trained and the images corrected.
+    the device, and the versions and commit with which the network was trained and the images corrected. For the
+    floor, which has no network, it has settings and versions in place of these.
 
     Args:
         config: resolved configuration of the run.

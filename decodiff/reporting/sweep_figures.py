@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 from pandas import DataFrame, Series, concat
 
+from decodiff.config import FLOOR
 from decodiff.errors import InputError
 from decodiff.files import read_csv
 from decodiff.reporting.drawing import legend, literal, save, use_style, wrapped
@@ -31,6 +32,13 @@ def _error(row: dict[str, str], metric: str) -> tuple[float, float]:
         return 100 * max(0.0, value - float(row[LOW + metric])), 100 * max(0.0, float(row[HIGH + metric]) - value)
     deviation = 100 * float(row.get(DEVIATION + metric) or 0)
     return deviation, deviation
+
+
+def _settings(table: Path, columns: tuple[str, ...]) -> Rows:
+    """A table's rows but those of the floor: it has no steps and no speed, and lies too far from what settings change."""
+    rows = read_csv(table, columns)
+    floor = {FLOOR, *(difference_name(FLOOR, row["setting"]) for row in rows)}
+    return [row for row in rows if row["setting"] not in floor]
 
 
 def _parts(rows: Rows) -> dict[tuple[str, str], Rows]:
@@ -72,7 +80,7 @@ def accuracy_by_steps(table: Path, path: Path) -> None:
         InputError: the table cannot be read.
     """
     use_style()
-    rows = read_csv(table, (*IDENTITY, "S", "images/s", *SHOWN))
+    rows = _settings(table, (*IDENTITY, "S", "images/s", *SHOWN))
     parts = _parts([row for row in rows if row["kind"] == MEASURED])
     figure, grid = pyplot.subplots(len(parts), 2, figsize=(7.2, 0.3 + 2.3 * len(parts)), squeeze=False)
     for (left, right), (part, own) in zip(grid, parts.items()):
@@ -135,7 +143,7 @@ class Changes:
 
 def _changes(table: Path) -> Changes | None:
     """Read a sweep's table; None where it has one line alone."""
-    rows = read_csv(table, (*IDENTITY, *SHOWN))
+    rows = _settings(table, (*IDENTITY, *SHOWN))
     labels = list(dict.fromkeys(row["setting"] for row in rows if row["kind"] == MEASURED))
     paired = _parts([row for row in rows if row["kind"] == PAIRED])
     if not paired:

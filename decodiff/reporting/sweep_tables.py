@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from decodiff.config import FLOOR
 from decodiff.data.registry import display_name
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json
 from decodiff.metrics import METRICS
+from decodiff.reporting.floor_lines import floor_method
 from decodiff.reporting.measured import (
     DEVIATION,
+    mean_over_categories,
     mean_over_seeds,
     metric_values,
     protocol_note,
@@ -21,7 +24,7 @@ from decodiff.reporting.measured import (
 from decodiff.reporting.names import SWEEP_TABLES
 from decodiff.reporting.published import own_results
 from decodiff.reporting.tables import MEASURED, PUBLISHED, Line, Table, difference_line, save_table
-from decodiff.stages.compare import differences, read_resamples
+from decodiff.stages.compare import differences, intervals, of_categories, read_resamples
 from decodiff.stages.evaluate import INTERVAL_COLUMNS, MEAN
 
 STEPS_TABLE, SIZE_TABLE = "T4", "T6"
@@ -99,6 +102,27 @@ def _difference(line: Line, baseline: Line) -> Line:
     return difference_line(keys, of_seeds, MEAN, "", line.results + baseline.results)
 
 
+def _floor_lines(folder: Path, baseline: Line) -> list[Line]:
+    """The floor over the categories of the baseline, and its difference to that."""
+    floor = read_resamples(folder)
+    of_seeds = [read_resamples(Path(result)) for result in baseline.results]
+    categories = of_seeds[0].categories.tolist()
+    chosen = of_categories([floor], categories)
+    rows = [row for row in read_metrics([folder / "metrics.csv"]) if row["category"] in categories]
+    (mean,) = mean_over_categories(rows, FLOOR)
+    keys = {name: baseline.keys[name] for name in ("dataset", "scope")}
+    line = Line(
+        {**keys, "setting": FLOOR, "kind": MEASURED},
+        metric_values(mean, METRICS),
+        "; ".join((floor_method(folder), protocol_note(mean, bool(own_results(keys["dataset"]))))),
+        intervals={metric: ends for metric, ends in intervals(chosen)[MEAN].items() if metric in METRICS},
+        results=result_folders(mean),
+    )
+    name = difference_name(FLOOR, baseline.keys["setting"])
+    paired = [differences(chosen, of_seed) for of_seed in of_seeds]
+    return [line, difference_line({**keys, "setting": name}, paired, MEAN, "", line.results + baseline.results)]
+
+
 def _published(title: str, scope: str) -> list[Line]:
     """What the authors published for a data set, above the settings compared on it."""
     return [
@@ -107,11 +131,12 @@ def _published(title: str, scope: str) -> list[Line]:
     ]
 
 
-def write_sweep_table(name: str, sources: list[Source], baseline: str, output: Path) -> None:
+def write_sweep_table(name: str, sources: list[Source], baseline: str, floors: list[Path], output: Path) -> None:
     """Write a table of settings: for every data set and scope a line per label, the mean over categories.
 
     Values of several seeds are shown with their standard deviation, those of one with the 95 % interval over images. Below
-    are the differences to the line called ``baseline``, paired by image and seed.
+    are the differences to the line called ``baseline``, paired by image and seed. ``floors`` are folders of results without a
+    network, one for a data set at most; where there is one it has a line and a difference likewise.
 
     Raises:
         InputError: there is no table or line of that name, or a file is missing or damaged.
@@ -129,10 +154,13 @@ def write_sweep_table(name: str, sources: list[Source], baseline: str, output: P
                 folder = result_folders(row)[0]
                 first = next(source for source in same if str(source.results) == folder)
                 parts.setdefault((row["dataset"], row["scope"]), {})[label] = _line(name, row, first)
+    floor_of = {read_metrics([folder / "metrics.csv"])[0]["dataset"]: folder for folder in floors}
     lines: list[Line] = []
     for (dataset, scope), measured in parts.items():
+        floor = _floor_lines(floor_of[dataset], measured[baseline]) if dataset in floor_of else []
         lines += _published(display_name(dataset), scope)
-        lines += measured.values()
+        lines += [*measured.values(), *floor[:1]]
         lines += [_difference(line, measured[baseline]) for label, line in measured.items() if label != baseline]
+        lines += floor[1:]
     keys = tuple(dict.fromkeys(key for line in lines if line.keys["kind"] == MEASURED for key in line.keys))
     save_table(Table(name, keys, METRICS, lines, ranked=(MEASURED,)), output)

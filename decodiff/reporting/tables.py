@@ -85,7 +85,9 @@ def difference_line(
         for row in rows:
             if row["category"] == category and row["metric"] in METRICS and row["difference"]:
                 values.setdefault(row["metric"], []).append(float(row["difference"]))
-                intervals[row["metric"]] = (float(row["low"]), float(row["high"]))
+                # one resample without a value leaves none
+                if row["low"]:
+                    intervals[row["metric"]] = (float(row["low"]), float(row["high"]))
     several = len(of_seeds) > 1
     return Line(
         {**keys, "kind": PAIRED},
@@ -192,6 +194,7 @@ LATEX = {
     "–": "--",
     "−": "$-$",
     "±": r"$\pm$",
+    "×": r"$\times$",
 }
 # what would end a cell, or begin a tag or code
 MARKDOWN = {"|": r"\|", "<": "&lt;", "`": r"\`"}

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from decodiff.data.registry import display_name
 from decodiff.errors import InputError
 from decodiff.metrics import METRICS
 from decodiff.reporting.measured import (
     DEVIATION,
-    RESULTS,
     all_categories,
+    drawn_by_seed,
     mean_over_categories,
     mean_over_seeds,
     measured_members,
@@ -23,7 +22,7 @@ from decodiff.reporting.measured import (
 from decodiff.reporting.names import TRAINING_TABLE
 from decodiff.reporting.tables import MEASURED, Line, Table, difference_line
 from decodiff.reporting.trainings import PER_CATEGORY, Members, compared, own_networks
-from decodiff.stages.compare import Resamples, differences, intervals, of_categories, read_resamples
+from decodiff.stages.compare import Resamples, differences, intervals
 from decodiff.stages.evaluate import MEAN
 
 MULTI_CLASS = "multi-class"
@@ -64,13 +63,7 @@ class Training:
 def _training(name: str, rows: Rows, means: Rows, categories: list[str]) -> Training:
     """Of the rows of its categories and of their mean, for each seed."""
     averaged = {row["category"]: row for row in mean_over_seeds([*rows, *means])}
-    folders: dict[str, dict[str, Resamples]] = {}
-    for row in rows:
-        of_seed = folders.setdefault(row["seed"], {})
-        if row[RESULTS] not in of_seed:
-            of_seed[row[RESULTS]] = read_resamples(Path(row[RESULTS]))
-    drawn = {seed: of_categories(list(found.values()), categories) for seed, found in folders.items()}
-    return Training(name, averaged, drawn)
+    return Training(name, averaged, drawn_by_seed(rows, categories))
 
 
 def _coverage(scope: str, categories: list[str], held: Sequence[str], known: list[str]) -> str:

@@ -46,11 +46,22 @@ def measured_files(name):
     ]
 
 
+def floor_files(parts, name):
+    """Files of that name of the floors of the data sets of some parts."""
+    return [f"{RESULTS}/{FLOOR}/{dataset}/{name}" for dataset in dict.fromkeys(dataset for _, dataset in split(parts))]
+
+
+def table_floors(wildcards, name):
+    """Files of that name of the floors in a table; one table compares two ways of training, so it has none."""
+    return [] if wildcards.table == TRAINING_TABLE else floor_files(PARTS, name)
+
+
 rule table:
     input:
-        metrics=measured_files("metrics.csv"),
-        # beside the metrics; one table pairs them
-        resamples=lambda wildcards: measured_files("resamples.npz") if wildcards.table == TRAINING_TABLE else [],
+        metrics=lambda wildcards: [*measured_files("metrics.csv"), *table_floors(wildcards, "metrics.csv")],
+        # beside the metrics
+        resamples=lambda wildcards: [*measured_files("resamples.npz"), *table_floors(wildcards, "resamples.npz")],
+        floors=lambda wildcards: table_floors(wildcards, "floor.json"),
     output:
         table_files("{table}"),
     params:
@@ -69,7 +80,7 @@ rule table:
 
 rule summary:
     input:
-        measured_files("metrics.csv"),
+        [*measured_files("metrics.csv"), *floor_files(PARTS, "metrics.csv")],
     output:
         f"{RESULTS}/metrics.json",
     params:
@@ -102,6 +113,8 @@ rule sweep_table:
         intervals=lambda wildcards: [f"{results}/intervals.csv" for _, results, _ in sweep_sources(wildcards)],
         resamples=lambda wildcards: [f"{results}/resamples.npz" for _, results, _ in sweep_sources(wildcards)],
         inference=lambda wildcards: [f"{corrected}/inference.json" for _, _, corrected in sweep_sources(wildcards)],
+        floors=floor_files(SWEPT, "floor.json"),
+        of_floors=[path for name in ("metrics.csv", "resamples.npz") for path in floor_files(SWEPT, name)],
     output:
         table_files("{sweep_table}"),
     params:
@@ -111,6 +124,7 @@ rule sweep_table:
             for label, results, corrected in sweep_sources(wildcards)
             for option in (f"--label={label}", f"--results={results}", f"--inference={corrected}/inference.json")
         ],
+        floors=lambda wildcards, input: [f"--floor={folder(path)}" for path in input.floors],
         # the method as the run has it, if that is a line
         baseline=lambda wildcards: next(
             (variant.label for variant in SWEEPS[wildcards.sweep_table] if not variant.changes),
@@ -124,7 +138,7 @@ rule sweep_table:
         mem_mb=growing(1000),
         runtime=growing(10),
     shell:
-        "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --baseline {params.baseline:q} "
+        "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --baseline {params.baseline:q} {params.floors:q} "
         "--output {output[0]:q} --log {log:q}"
 
 
@@ -147,7 +161,8 @@ def all_results():
 rule provenance:
     input:
         tables=[f"{RESULTS}/tables/{table}.{suffix}" for table in ALL_TABLES for suffix in ("csv", "json")],
-        metrics=[f"{results}/metrics.csv" for results, _, _, _ in all_results()],
+        metrics=[f"{results}/metrics.csv" for results, _, _, _ in all_results()] + floor_files(PARTS, "metrics.csv"),
+        floors=floor_files(PARTS, "floor.json"),
         networks=[f"{network}/training.json" for _, network, _, _ in all_results()],
         inference=[inference for _, _, inference, _ in all_results()],
         manifests=[manifest for _, _, _, manifest in all_results()],
@@ -165,6 +180,11 @@ rule provenance:
             for result in all_results()
             for name, path in zip(("results", "unet", "inference", "manifest"), result)
         ],
+        floors=lambda wildcards, input: [
+            option
+            for path in map(Path, input.floors)
+            for option in (f"--floor={path.parent}", f"--floor-manifest=data/{path.parent.name}/manifest.csv")
+        ],
         tables=lambda wildcards, input: [f"--tables={path}" for path in input.tables if path.endswith(".csv")],
     log:
         f"{LOGS}/provenance.log",
@@ -174,7 +194,7 @@ rule provenance:
         mem_mb=growing(2000),
         runtime=growing(30),
     shell:
-        "decodiff provenance --config {CONFIG_FILE:q} --autoencoder {params.autoencoder:q} {params.results:q} {params.tables:q} "
+        "decodiff provenance --config {CONFIG_FILE:q} --autoencoder {params.autoencoder:q} {params.results:q} {params.floors:q} {params.tables:q} "
         "--output {output:q} --log {log:q}"
 
 

@@ -24,5 +24,6 @@ rule shown:
 rule measured:
     input:
         [f"{results}/metrics.csv" for results, _, _, _ in all_results()],
+        floor_files(PARTS, "metrics.csv"),
         [f"{results}/{name}" for results in SHOWN_PARTS for name in CURVE_FILES],
         f"{RESULTS}/metrics.json",
