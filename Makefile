@@ -9,7 +9,7 @@ TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu
 INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo pull test test-dvc test-survival check-demo audit licences catalogue clean
+.PHONY: demo pull test test-dvc test-slow test-survival check-demo audit licences catalogue clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
@@ -29,14 +29,18 @@ pull: $(VENV)/installed
 test: $(VENV)/installed
 ifeq ($(wildcard /usr/bin/chromium),)
 	@echo "no /usr/bin/chromium: the tests of the report in a browser are left out"
-	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm and not browser"
+	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm and not slow and not browser"
 else
-	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm"
+	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm and not slow"
 endif
 
 # DVC with Snakemake; those with a server of their own need Debian's nginx-light and openssh-server
 test-dvc: $(VENV)/installed-remotes
-	$(VENV)/bin/python -m pytest -m dvc
+	$(VENV)/bin/python -m pytest -m "dvc and not slow"
+
+# whole runs whose parts other tests hold, five minutes
+test-slow: $(VENV)/installed-remotes
+	$(VENV)/bin/python -m pytest -m slow
 
 # Kills, full disks, damaged files, about ten minutes; a SLURM of its own, which root installs from Debian's packages, not started
 # and not configured

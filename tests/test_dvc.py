@@ -200,6 +200,7 @@ def test_metrics_settings_and_curves_can_be_compared(clone):
     assert log["training"]["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_experiments_run_on_the_same_settings_and_leave_nothing_to_do_once_applied(clone):
     run(clone, "dvc", "pull")
     git(clone, "config", "user.name", "test"), git(clone, "config", "user.email", "test@localhost")

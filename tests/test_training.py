@@ -265,6 +265,7 @@ def start_training(tmp_path, output, epochs):
     return subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_random_moments_ends_with_the_same_weights_to_the_bit(tmp_path):
     item = latents_on_disk(tmp_path)
     train_on([item], training(epochs=30), tmp_path / "whole")

@@ -209,6 +209,7 @@ def test_own_images_with_and_without_anomalous_ones_or_masks(tmp_path):
 METRICS_FILE = "results/toy/all/seed-0/demo_surfaces/metrics.csv"
 
 
+@pytest.mark.slow
 def test_standard_diffusion_by_two_processes_on_images_encoded_while_training(tmp_path):
     augmentation = {"rotation_degrees": 0, "brightness": 0.1, "colour_probability": 0.5}
     config = write_config(
@@ -431,6 +432,7 @@ def test_a_file_that_is_not_the_recorded_one_is_named_and_what_was_made_of_it_is
     assert {"evaluate", "table"} <= planned(output).keys() and "train" not in planned(output)
 
 
+@pytest.mark.slow
 def test_pulled_networks_are_not_trained_again_by_surprise(copied):
     shutil.rmtree(copied / "data")
     assert "Nothing to be done" in snakemake(copied, "-n", "--configfile", copied / "toy.yaml"), "nobody needs it"
@@ -450,6 +452,7 @@ def test_an_added_seed_trains_one_model_per_scope(finished, tmp_path):
     assert plan["train"] == 2 and not {"fetch", "autoencoder", "encode"} & plan.keys()
 
 
+@pytest.mark.slow
 def test_a_second_run_elsewhere_gives_the_same_bytes(finished, tmp_path):
     config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"]})
     snakemake(tmp_path, "results/toy/all/seed-0/demo_surfaces/metrics.csv", "--configfile", config)
