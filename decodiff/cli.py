@@ -518,7 +518,7 @@ def figure(
 
         course = Course(part, latents, unet, autoencoder, sections["diffusion"], sections["correction"])
         if name == METHOD_FIGURE:
-            method(course, sections["masking"], sections["seed"], output)
+            method(course, sections["masking"], sections["image"].contrast, sections["seed"], output)
         else:
             step_by_step(course, output)
     else:

@@ -21,6 +21,7 @@ from decodiff.errors import InputError
 from decodiff.files import write_text
 from decodiff.settings import (
     Augmentation,
+    ComponentAutoencoder,
     Correction,
     Data,
     Diffusion,
@@ -102,7 +103,7 @@ class Config(Section):
     data: dict[Name, Data]
     scopes: dict[Name, tuple[str, ...]]
     image: Image
-    autoencoder: Annotated[PretrainedAutoencoder | TrainedAutoencoder, Field(discriminator="source")]
+    autoencoder: Annotated[PretrainedAutoencoder | TrainedAutoencoder | ComponentAutoencoder, Field(discriminator="source")]
     diffusion: Diffusion = Diffusion()
     masking: Masking
     training: Training

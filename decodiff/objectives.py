@@ -29,33 +29,56 @@ def _drawn(timesteps: torch.Tensor, count: int, generator: torch.Generator) -> t
     return timesteps[torch.randint(len(timesteps), (count,), generator=generator)]
 
 
-def deviation_example(
-    scheduler,
+@dataclass(frozen=True)
+class Corruption:
+    """What a batch is corrupted by, and where.
+
+    Attributes:
+        noise: ``ε``, float ``[B,C,h,w]``.
+        mask: ``M``, float32 ``[B,1,h,w]`` in {0, 1}: 1 = left clean, 0 = corrupted.
+    """
+
+    noise: torch.Tensor
+    mask: torch.Tensor
+
+
+def patch_corruption(
     latent: torch.Tensor,
-    timesteps: torch.Tensor,
     generator: torch.Generator,
     *,
     patch_sides: Sequence[int],
     patch_probabilities: Sequence[float],
     max_ratio: float,
     max_foreign_ratio: float,
-) -> Example:
-    """Masked corruption and the direction of deviation (Beizaee et al., CVPR 2025).
+) -> Corruption:
+    """DeCo-Diff's own corruption, patches of noise and of foreign latents: see `decodiff.masking`.
 
     Args:
-        scheduler: a `decodiff.scheduler.DeviationScheduler`.
         latent: clean latents ``z``, float ``[B,C,h,w]``; the whole batch, as foreign patches come from any image of it.
-        timesteps: those to draw from, int64.
-        generator: CPU generator of masks, noise and timesteps.
+        generator: CPU generator of masks and noise.
         patch_sides, patch_probabilities, max_ratio, max_foreign_ratio: see `decodiff.masking`.
     """
     batch, _, height, width = latent.shape
     side = sample_patch_side(patch_sides, patch_probabilities, generator)
     mask = sample_mask(batch, height, width, side, max_ratio, generator).to(latent.device)
-    noise = sample_noise(latent, side, max_foreign_ratio, generator)
-    timestep = _drawn(timesteps, batch, generator).to(latent.device)
-    noisy = scheduler.add_noise(latent, noise, mask, timestep)
-    return Example(noisy, timestep, scheduler.target(latent, noise, mask, timestep))
+    return Corruption(sample_noise(latent, side, max_foreign_ratio, generator), mask)
+
+
+def deviation_example(
+    scheduler, latent: torch.Tensor, corruption: Corruption, timesteps: torch.Tensor, generator: torch.Generator
+) -> Example:
+    """Masked corruption and the direction of deviation (Beizaee et al., CVPR 2025).
+
+    Args:
+        scheduler: a `decodiff.scheduler.DeviationScheduler`.
+        latent: clean latents ``z``, float ``[B,C,h,w]``.
+        corruption: of the same batch.
+        timesteps: those to draw from, int64.
+        generator: CPU generator of timesteps.
+    """
+    timestep = _drawn(timesteps, len(latent), generator).to(latent.device)
+    noisy = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
+    return Example(noisy, timestep, scheduler.target(latent, corruption.noise, corruption.mask, timestep))
 
 
 def noise_example(scheduler, latent: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator) -> Example:

@@ -50,6 +50,7 @@ class Augmentation(Section):
         max_shift: a shift moves the crop by up to this many pixels each way; needs that much margin around the crop.
         shift_probability: probability that an image is shifted at all.
         half_turn_probability: probability that an image is turned by 180°.
+        mirror_probability: probability that left and right are exchanged.
         rotation_degrees: a rotation turns by up to this angle each way; needs margin around the crop.
         rotation_probability: probability that an image is rotated.
         contrast: values in [0, 1] are multiplied by a factor drawn from 1 ± this.
@@ -60,6 +61,7 @@ class Augmentation(Section):
     max_shift: Annotated[int, Field(ge=0)] = 0
     shift_probability: Ratio = 0.5
     half_turn_probability: Ratio = 0.0
+    mirror_probability: Ratio = 0.0
     rotation_degrees: Annotated[float, Field(ge=0, le=45)] = 0.0
     rotation_probability: Ratio = 0.0
     brightness: Ratio = 0.0
@@ -71,7 +73,7 @@ class Augmentation(Section):
         """Whether only shifts and half turns occur."""
         rotates = self.rotation_degrees > 0 and self.rotation_probability > 0
         recolours = (self.brightness > 0 or self.contrast > 0) and self.colour_probability > 0
-        return not (rotates or recolours)
+        return not (rotates or recolours or self.mirror_probability > 0)
 
     def margin(self, crop: int) -> int:
         """Pixels that are needed around the crop on each side."""
@@ -102,12 +104,16 @@ class Data(Section):
 class Image(Section):
     """Images are resized to ``resize`` pixels square; the networks see the central ``crop``.
 
-    ``filter`` is Pillow's filter for that; ``bicubic`` is what its ``resize`` takes by default, as the authors' code did.
+    Attributes:
+        filter: Pillow's filter for that; ``bicubic`` is what its ``resize`` takes by default, as the authors' code did.
+        contrast: ``as_is``, or ``per_image``: the networks see every crop with its own mean and standard deviation taken out
+            (`decodiff.data.views.network_input`), so that a dark image and a bright one look alike to them.
     """
 
     resize: Side
     crop: Side
     filter: ResizeFilter = "bicubic"
+    contrast: Literal["as_is", "per_image"] = "as_is"
 
 
 class PretrainedAutoencoder(Section):
@@ -163,6 +169,27 @@ class TrainedAutoencoder(Section):
         return self
 
 
+class ComponentAutoencoder(Section):
+    """Whitened principal components of square cells, fitted in seconds: see `decodiff.models.cells`.
+
+    Attributes:
+        downsampling: side of a cell in image pixels.
+        latent_channels: components kept.
+        whitening: power of a component's standard deviation that it is divided by.
+    """
+
+    source: Literal["components"]
+    downsampling: Annotated[int, Field(gt=0, le=16)] = 8
+    latent_channels: Positive = 48
+    whitening: Ratio = 1.0
+
+    @model_validator(mode="after")
+    def _enough_numbers(self) -> ComponentAutoencoder:
+        if self.latent_channels > (numbers := 3 * self.downsampling**2):
+            raise ValueError(f"latent_channels {self.latent_channels} are more than the {numbers} numbers of a cell")
+        return self
+
+
 class Diffusion(Section):
     """The forward process on the cosine schedule, and what the network learns of it.
 
@@ -183,12 +210,26 @@ class Diffusion(Section):
 
 
 class Masking(Section):
-    """What is corrupted in training: see `decodiff.masking`. Patch sides are in latent cells."""
+    """What is corrupted in training, and by what.
 
+    Attributes:
+        corruption: ``patches`` is DeCo-Diff's: patches of latent cells hold noise or foreign patches (`decodiff.masking`).
+            ``content``: regions of the image hold made content, encoded with it (`decodiff.content`).
+        patch_sides, patch_probabilities, max_ratio, max_foreign_ratio: of the patches; sides are in latent cells.
+        regions: with ``content``, an image is changed in 1 to so many regions.
+    """
+
+    corruption: Literal["patches", "content"] = "patches"
     patch_sides: tuple[Positive, ...]
     patch_probabilities: tuple[Ratio, ...]
     max_ratio: Ratio = 0.7
     max_foreign_ratio: Ratio = 0.3
+    regions: Annotated[int, Field(gt=0, le=64)] = 4
+
+    @property
+    def patches(self) -> dict[str, Any]:
+        """What `decodiff.objectives.patch_corruption` takes."""
+        return self.model_dump(include={"patch_sides", "patch_probabilities", "max_ratio", "max_foreign_ratio"})
 
     @model_validator(mode="after")
     def _lengths(self) -> Masking:
@@ -207,6 +248,7 @@ class Training(Section):
 
     Attributes:
         dropout: in the network's residual blocks; null takes that of its size.
+        epoch_images: an epoch has so many images, drawn evenly; null: each training image once.
         gradient_accumulation: batches per optimiser step.
         clip_gradient_norm: null clips nothing.
         ema_decay: decay of a moving average of the weights, which is then the result; null keeps the weights themselves.
@@ -214,9 +256,10 @@ class Training(Section):
         look_images: how many.
     """
 
-    unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_nano", "UNet_micro", "UNet_mini"]
+    unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_nano", "UNet_micro", "UNet_mini", "UNet_plain"]
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     epochs: Positive
+    epoch_images: Positive | None = None
     batch_size: Positive
     gradient_accumulation: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)]

@@ -16,6 +16,23 @@ from decodiff.settings import Image, PretrainedAutoencoder
 from decodiff.stages.autoencoder import autoencoder as autoencoder_stage
 
 
+def test_convolutions_alone_know_the_category_and_do_not_see_the_border(tmp_path):
+    model = build_unet("UNet_plain", num_categories=2, latent_channels=4).eval()
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.unet.conv_out.weight)
+    torch.nn.init.normal_(model.unet.class_embedding.weight)
+    save_network(model, tmp_path)
+    model = load_unet(tmp_path)
+    assert not any("attention" in type(layer).__name__.lower() for layer in model.modules())
+    latent, timestep = torch.randn(1, 4, 16, 16), torch.tensor([3])
+    with torch.no_grad():
+        one, other = (model(latent, timestep, torch.tensor([category])) for category in (0, 1))
+        flat = model(torch.ones(1, 4, 16, 16), timestep, torch.tensor([0]))
+    assert one.shape == latent.shape and not torch.allclose(one, other)
+    # zeros around a constant would show along the border
+    torch.testing.assert_close(flat, flat[:, :, :1, :1].expand_as(flat), rtol=1e-3, atol=1e-3)
+
+
 def test_a_network_is_called_with_latent_timestep_and_category_and_starts_by_correcting_nothing():
     model = build_unet("UNet_mini", num_categories=3).eval()
     latent = torch.randn(2, 4, 16, 16)

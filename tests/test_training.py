@@ -24,7 +24,7 @@ from decodiff.data.rows import Row, write_rows
 from decodiff.data.views import View, cropped, to_tensor, view_probabilities, views
 from decodiff.errors import InputError
 from decodiff.files import write_json
-from decodiff.models.autoencoder import Autoencoder, build_autoencoder, save_autoencoder
+from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.storage import States
 from decodiff.models.unet import build_unet
 from decodiff.settings import Augmentation, Diffusion, Image, Masking, TrainedAutoencoder, TrainedModel, Training
@@ -81,22 +81,33 @@ def losses(folder):
 
 
 def test_every_image_is_seen_with_its_own_category(tmp_path):
-    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
     assert data.categories == ["bolts/a", "bolts/b"] and len(data) == 8
     batch, category = data.batch([0, 3, 6], torch.Generator().manual_seed(0))
     assert batch[:, 0, 0, 0].tolist() == [0, 3, 6] and category.tolist() == [0, 1, 0]
 
 
 def test_every_image_is_seen_once_an_epoch_and_in_another_order_the_next(tmp_path):
-    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
-    loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, training(batch_size=3), 0)
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
+    loop = Loop(build_unet("mini", 2), data, DIFFUSION, training(batch_size=3), 0)
     epochs = [[item for step in range(3 * e, 3 * e + 3) for item in loop._chosen(step)] for e in range(2)]
     assert [sorted(order) for order in epochs] == [list(range(8))] * 2 and epochs[0] != epochs[1]
 
 
+def test_an_epoch_of_so_many_images_sees_all_evenly(tmp_path):
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
+    for images, counts in ((20, {2, 3}), (5, {0, 1})):
+        loop = Loop(build_unet("mini", 2), data, DIFFUSION, training(batch_size=4, epoch_images=images), 0)
+        steps = loop.steps_per_epoch
+        seen = [item for step in range(steps) for item in loop._chosen(step)]
+        assert len(seen) == images and {seen.count(item) for item in range(8)} == counts
+
+
 def test_a_scope_of_one_category_leaves_the_others_out(tmp_path):
     everything = latents_on_disk(tmp_path)
-    one = TrainingData([TrainingSet("bolts", everything.latents, everything.prepared, Augmentation(), ("b",))], IMAGE, None)
+    one = TrainingData(
+        [TrainingSet("bolts", everything.latents, everything.prepared, Augmentation(), ("b",))], IMAGE, MASKING, None
+    )
     batch, category = one.batch(list(range(len(one))), torch.Generator().manual_seed(0))
     assert batch[:, 0, 0, 0].tolist() == [1, 3, 5, 7] and set(category.tolist()) == {0}
 
@@ -104,7 +115,7 @@ def test_a_scope_of_one_category_leaves_the_others_out(tmp_path):
 def test_several_data_sets_share_a_batch_in_the_order_asked_for(tmp_path):
     sets = [latents_on_disk(tmp_path / "x"), latents_on_disk(tmp_path / "y", images=4)]
     sets[1] = TrainingSet("nuts", sets[1].latents, sets[1].prepared, Augmentation(), ())
-    data = TrainingData(sets, IMAGE, None)
+    data = TrainingData(sets, IMAGE, MASKING, None)
     assert data.categories == ["bolts/a", "bolts/b", "nuts/a", "nuts/b"]
     batch, category = data.batch([9, 0, 11, 7], torch.Generator().manual_seed(0))
     assert batch[:, 0, 0, 0].tolist() == [1, 0, 3, 7] and category.tolist() == [3, 0, 3, 1]
@@ -113,7 +124,7 @@ def test_several_data_sets_share_a_batch_in_the_order_asked_for(tmp_path):
 def test_a_sample_follows_the_posterior(tmp_path):
     item = latents_on_disk(tmp_path)
     np.save(item.latents / "train_std.npy", np.full((8, 1, 4, 8, 8), 0.5, np.float32))
-    data = TrainingData([item], IMAGE, None)
+    data = TrainingData([item], IMAGE, MASKING, None)
     samples = torch.cat([data.batch([5], torch.Generator().manual_seed(seed))[0] for seed in range(400)])
     mean = torch.from_numpy(np.load(item.latents / "train_mean.npy")[5, 0])
     assert (samples.mean(0) - mean).abs().max() < 0.12
@@ -175,11 +186,28 @@ def test_other_augmentations_store_no_views_and_train_all_the_same(encoded, tmp_
     assert digest(tmp_path / "unet") == digest(tmp_path / "again"), "seeded"
 
 
+def test_made_content_corrupts_images_before_they_are_encoded(encoded, tmp_path):
+    item, _ = encoded
+    content = Masking(patch_sides=(1,), patch_probabilities=(1,), corruption="content", regions=2)
+    image = Image(resize=20, crop=16)
+    with pytest.raises(InputError, match="bolts: masking.corruption content needs the autoencoder"):
+        train([item], DIFFUSION, content, training(epochs=2), MODEL, image, 0, tmp_path / "unet")
+    coder = tmp_path / "autoencoder"
+    data = TrainingData([item], image, content, load_autoencoder(coder))
+    latent, category, corruption = data.corrupted_batch([2, 0], torch.Generator().manual_seed(0))
+    assert latent.shape == corruption.noise.shape and corruption.mask.shape == (2, 1, *latent.shape[2:])
+    assert 0 < corruption.mask.mean() < 1 and category.tolist() == [0, 0]
+    for name in ("unet", "again"):
+        train([item], DIFFUSION, content, training(epochs=2), MODEL, image, 0, tmp_path / name, autoencoder=coder)
+    assert digest(tmp_path / "unet") == digest(tmp_path / "again")
+
+
 def test_rotation_and_colours_do_what_they_say():
+    image = Image(resize=40, crop=32)
     grey = np.full((1, 40, 40, 3), 128, np.uint8)
     for changed, extremes in (({"brightness": 0.2}, (128 - 51, 128 + 51)), ({"contrast": 0.2}, (0.8 * 128, 1.2 * 128))):
         changed = Augmentation(colour_probability=1.0, **changed)
-        values = torch.stack([augmented(grey, changed, 32, torch.Generator().manual_seed(seed))[0] for seed in range(200)])
+        values = torch.stack([augmented(grey, changed, image, torch.Generator().manual_seed(seed))[0] for seed in range(200)])
         seen = (values[:, 0, 0, 0] + 1) / 2 * 255
         assert extremes[0] - 0.01 <= seen.min() < extremes[0] + 3 and extremes[1] - 3 < seen.max() <= extremes[1] + 0.01
         assert seen.mean() == pytest.approx(128, abs=4)
@@ -188,12 +216,14 @@ def test_rotation_and_colours_do_what_they_say():
     turned = Augmentation(rotation_degrees=10, rotation_probability=1.0)
     angles = []
     for seed in range(100):
-        picture = augmented(half, turned, 32, torch.Generator().manual_seed(seed))[0, 0].numpy()
+        picture = augmented(half, turned, image, torch.Generator().manual_seed(seed))[0, 0].numpy()
         # where the edge crosses the top and the bottom row
         edge = [(picture[row] < 0).sum() for row in (0, 31)]
         angles.append(np.degrees(np.arctan((edge[0] - edge[1]) / 31)))
     assert -11.5 < min(angles) < -7 and 7 < max(angles) < 11.5
-    untouched = augmented(half, Augmentation(), 32, torch.Generator().manual_seed(0))
+    mirrored = augmented(half, Augmentation(mirror_probability=1.0), image, torch.Generator().manual_seed(0))
+    assert torch.equal(mirrored, to_tensor(cropped(half, 32)).flip(-1))
+    untouched = augmented(half, Augmentation(), image, torch.Generator().manual_seed(0))
     assert torch.equal(untouched, to_tensor(cropped(half, 32)))
 
 
@@ -350,8 +380,8 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 def test_processes_take_disjoint_parts_of_each_batch_with_masks_of_their_own(tmp_path):
-    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
-    loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, training(batch_size=8), 0)
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
+    loop = Loop(build_unet("mini", 2), data, DIFFUSION, training(batch_size=8), 0)
     example, _ = loop._example(loop._chosen(0), 0)
     corrupted = (example.target != 0).any(dim=1)
     assert not torch.equal(corrupted[0::2], corrupted[1::2])
@@ -363,11 +393,11 @@ def test_processes_take_disjoint_parts_of_each_batch_with_masks_of_their_own(tmp
 
 def test_accumulated_batches_are_one_larger_batch(tmp_path):
     item = latents_on_disk(tmp_path, images=7)
-    data = TrainingData([item], IMAGE, None)
+    data = TrainingData([item], IMAGE, MASKING, None)
     weights = {}
     for name, settings in (("one", training(batch_size=7)), ("three", training(batch_size=3, gradient_accumulation=3))):
         torch.manual_seed(0)
-        loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, settings, 0)
+        loop = Loop(build_unet("mini", 2), data, DIFFUSION, settings, 0)
         loop._example = lambda chosen, step, whole=loop: fixed_example(data, chosen)
         gradients = []
         loop._optimise = lambda loop=loop, kept=gradients: kept.append(
@@ -390,9 +420,9 @@ def fixed_example(data, chosen):
 
 
 def test_only_the_trained_timesteps_are_drawn(tmp_path):
-    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, None)
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
     diffusion = Diffusion(num_train_timesteps=1000, trained_timesteps=10)
-    loop = Loop(build_unet("mini", 2), data, diffusion, MASKING, training(batch_size=8), 0)
+    loop = Loop(build_unet("mini", 2), data, diffusion, training(batch_size=8), 0)
     drawn = Counter(t for step in range(100) for t in loop._example(loop._chosen(0), step)[0].timestep.tolist())
     assert set(drawn) == set(range(0, 1000, 100)) and min(drawn.values()) > 40
 
@@ -483,7 +513,7 @@ def test_an_interrupted_autoencoder_ends_with_the_same_weights_to_the_bit(tmp_pa
         source="train", channels=4, steps=8, batch_size=4, crop=8, latent_channels=2, procedural_images=2
     )
     images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
-    whole = train_autoencoder(settings, [images], 0, tmp_path / "whole").module.state_dict()
+    whole = train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "whole").module.state_dict()
 
     saved = States.save
 
@@ -494,7 +524,7 @@ def test_an_interrupted_autoencoder_ends_with_the_same_weights_to_the_bit(tmp_pa
 
     monkeypatch.setattr(States, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        train_autoencoder(settings, [images], 0, tmp_path / "broken")
+        train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "broken")
     monkeypatch.setattr(States, "save", saved)
-    again = train_autoencoder(settings, [images], 0, tmp_path / "broken").module.state_dict()
+    again = train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "broken").module.state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)

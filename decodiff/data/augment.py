@@ -1,4 +1,4 @@
-"""Random changes of training images that no finite set of views holds: rotation, brightness and contrast, with the others."""
+"""Random changes of training images that no finite set of views holds: rotation, mirror image, brightness, contrast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from decodiff.data.views import cropped, to_tensor, view_probabilities, views
+from decodiff.data.views import cropped, to_tensor, view_probabilities, views, with_contrast
 
 
 def _rotated(image: torch.Tensor, degrees: float) -> torch.Tensor:
@@ -27,30 +27,33 @@ def _recoloured(image: torch.Tensor, brightness: float, contrast: float) -> torc
     return (contrast * (image + 1) / 2 + brightness).clamp(0, 1) * 2 - 1
 
 
-def augmented(images: np.ndarray, augmentation, crop: int, generator: torch.Generator) -> torch.Tensor:
+def augmented(images: np.ndarray, augmentation, image, generator: torch.Generator) -> torch.Tensor:
     """Random crops for the networks.
 
     Args:
         images: uint8 ``[B,S,S,3]``, with a margin around the crop that the changes need.
         augmentation: a `decodiff.settings.Augmentation`.
-        crop: side of the result.
+        image: a `decodiff.settings.Image`, whose ``crop`` is the side of the result and whose ``contrast`` it is seen in.
         generator: CPU generator; every image draws the same number of values, whatever becomes of it.
 
     Returns:
-        float32 ``[B,3,crop,crop]`` in [-1, 1].
+        float32 ``[B,3,crop,crop]``, nominally in [-1, 1].
     """
     known = views(augmentation.max_shift, augmentation.half_turn_probability > 0)
     weights = torch.from_numpy(view_probabilities(known, augmentation.shift_probability, augmentation.half_turn_probability))
     results = []
-    for image in images:
+    for picture in images:
         view = known[int(torch.multinomial(weights, 1, generator=generator))]
-        draws = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+        draws = torch.rand(6, generator=generator, dtype=torch.float64).tolist()
         degrees, brightness, contrast = (2 * draw - 1 for draw in draws[:3])
-        tensor = to_tensor(image[None])
+        tensor = to_tensor(picture[None])
         if draws[3] < augmentation.rotation_probability:
             tensor = _rotated(tensor[0], degrees * augmentation.rotation_degrees)[None]
         if draws[4] < augmentation.colour_probability:
             tensor = _recoloured(tensor, brightness * augmentation.brightness, 1 + contrast * augmentation.contrast)
+        if draws[5] < augmentation.mirror_probability:
+            tensor = tensor.flip(-1)
         # the crop is taken last, so that what turns in from outside is image and not border
-        results.append(cropped(tensor.permute(0, 2, 3, 1).numpy(), crop, view))
-    return torch.from_numpy(np.ascontiguousarray(np.concatenate(results))).permute(0, 3, 1, 2).contiguous()
+        results.append(cropped(tensor.permute(0, 2, 3, 1).numpy(), image.crop, view))
+    crops = torch.from_numpy(np.ascontiguousarray(np.concatenate(results))).permute(0, 3, 1, 2).contiguous()
+    return with_contrast(crops, image.contrast)

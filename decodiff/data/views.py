@@ -10,6 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+# of an image in [-1, 1], added to its own, so that the noise of an empty image is not raised to full contrast
+LEAST_STD = 0.04
+
 
 @dataclass(frozen=True)
 class View:
@@ -54,6 +57,23 @@ def to_tensor(images: np.ndarray) -> torch.Tensor:
 
     # in the order of the authors' code, so that every bit is the same
     return (torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+
+
+def network_input(images: np.ndarray, contrast: str) -> torch.Tensor:
+    """uint8 ``[N,H,W,3]`` as the networks see them, float32 ``[N,3,H,W]``: `to_tensor`, then `with_contrast`."""
+    return with_contrast(to_tensor(images), contrast)
+
+
+def with_contrast(images: torch.Tensor, contrast: str) -> torch.Tensor:
+    """Images float32 ``[N,3,H,W]`` in [-1, 1] in the contrast that the networks see them in.
+
+    ``as_is`` leaves them. ``per_image`` takes each image's mean over all pixels and channels out and divides by three of its
+    standard deviations, so that the result nominally lies in [-1, 1] too; colours keep their relation.
+    """
+    if contrast == "as_is":
+        return images
+    mean, std = images.mean(dim=(1, 2, 3), keepdim=True), images.std(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) / (3 * (std + LEAST_STD))
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""The autoencoder behind the latents: a pretrained ``AutoencoderKL``, or a small one trained in the pipeline.
+"""The autoencoder behind the latents: a pretrained ``AutoencoderKL``, one trained in the pipeline, or principal components.
 
-The small one is diffusers' ``AutoencoderTiny``: plain convolutions without normalisation. The group normalisation of a small
+The trained one is diffusers' ``AutoencoderTiny``: plain convolutions without normalisation. The group normalisation of a small
 ``AutoencoderKL`` takes away the absolute colours of an image, which it then learns only slowly to give back. The posterior is
 a Gaussian of one fixed standard deviation, kept as ``posterior_std`` in its configuration.
 """
@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 
 from decodiff.errors import InputError
 from decodiff.files import replacing
+from decodiff.models.cells import CellComponents
 from decodiff.models.storage import checked_config, load_network, save_network
 
 # the shape of Stable Diffusion's autoencoders
@@ -25,7 +26,8 @@ STABLE_DIFFUSION = {
     "layers_per_block": 2,
     "latent_channels": 4,
 }
-CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny, "CellComponents": CellComponents}
+Module = AutoencoderKL | AutoencoderTiny | CellComponents
 
 
 class Autoencoder:
@@ -37,7 +39,7 @@ class Autoencoder:
         posterior_std: standard deviation of the posterior in scaled units, where the network does not predict one.
     """
 
-    def __init__(self, module: AutoencoderKL | AutoencoderTiny, posterior_std: float = 0.0):
+    def __init__(self, module: Module, posterior_std: float = 0.0):
         self.module = module.eval().requires_grad_(False)
         self.scaling_factor = float(module.config.scaling_factor)
         self.posterior_std = posterior_std
@@ -54,7 +56,7 @@ class Autoencoder:
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled posterior, float32 ``[B,C,h,w]``, of images ``[B,3,H,W]`` in [-1, 1]."""
         encoded = self.module.encode(images.to(self.device))
-        if isinstance(self.module, AutoencoderTiny):
+        if not isinstance(self.module, AutoencoderKL):
             mean = encoded.latents * self.scaling_factor
             return mean, torch.full_like(mean, self.posterior_std)
         posterior = encoded.latent_dist
@@ -87,7 +89,7 @@ def save_autoencoder(autoencoder: Autoencoder, folder: Path) -> None:
         save_network(module, temporary)
 
 
-def channels_last(module: AutoencoderKL | AutoencoderTiny) -> AutoencoderKL | AutoencoderTiny:
+def channels_last(module: Module) -> Module:
     """Lay the weights out so that convolutions run faster; AutoencoderKL's decoder would run slower in float32, so not that."""
     module.encoder.to(memory_format=torch.channels_last)
     if isinstance(module, AutoencoderTiny):

@@ -20,11 +20,16 @@ from decodiff.models.storage import checked_config, load_network
 
 DROPOUT = 0.4
 LATENT_CHANNELS = 4
+# of the normalisation without attention; with the usual 32, each of 32 channels would lose its own mean over the image
+GROUPS = 8
 
 
 @dataclass(frozen=True)
 class UNetSize:
-    """What distinguishes one size from another; head width is ``channels / heads`` at every level."""
+    """What distinguishes one size from another; head width is ``channels / heads`` at every level.
+
+    Without attention the network is of convolutions alone, padded by reflection.
+    """
 
     channels: int
     heads: int
@@ -32,6 +37,7 @@ class UNetSize:
     multipliers: tuple[int, ...] = (1, 2, 4)
     layers: int = 2
     dropout: float = DROPOUT
+    attention: bool = True
 
 
 UNET_SIZES = {
@@ -43,6 +49,7 @@ UNET_SIZES = {
     "UNet_nano": UNetSize(32, 2, 64, multipliers=(1,), layers=1, dropout=0.0),
     "UNet_micro": UNetSize(32, 2, 64, multipliers=(1, 1), layers=1, dropout=0.0),
     "UNet_mini": UNetSize(32, 2, 64, multipliers=(1, 2, 2), layers=1, dropout=0.0),
+    "UNet_plain": UNetSize(32, 1, 64, multipliers=(1, 2, 2, 2), layers=1, dropout=0.0, attention=False),
 }
 
 
@@ -73,6 +80,9 @@ class DeviationUNet(ModelMixin, ConfigMixin):
         layers: residual blocks per level on the way down (one more on the way up).
         dropout: in the residual blocks.
         latent_channels: channels of the latent.
+        attention: whether there is any; without, the category's embedding is added to that of the timestep, ``heads`` and
+            ``context`` have no meaning, and convolutions see the latent reflected at its border instead of zeros, which
+            they could tell from content.
     """
 
     @register_to_config
@@ -86,9 +96,27 @@ class DeviationUNet(ModelMixin, ConfigMixin):
         layers: int = 2,
         dropout: float = DROPOUT,
         latent_channels: int = LATENT_CHANNELS,
+        attention: bool = True,
     ):
         super().__init__()
         level_channels = tuple(channels * multiplier for multiplier in multipliers)
+        if not attention:
+            self.unet = UNet2DConditionModel(
+                in_channels=latent_channels,
+                out_channels=latent_channels,
+                down_block_types=("DownBlock2D",) * len(level_channels),
+                mid_block_type="UNetMidBlock2D",
+                up_block_types=("UpBlock2D",) * len(level_channels),
+                block_out_channels=level_channels,
+                layers_per_block=layers,
+                num_class_embeds=num_categories,
+                dropout=dropout,
+                norm_num_groups=GROUPS,
+            )
+            for layer in self.unet.modules():
+                if isinstance(layer, nn.Conv2d) and layer.padding != (0, 0):
+                    layer.padding_mode = "reflect"
+            return
         self.category_embedding = nn.Embedding(num_categories, context)
         self.unet = UNet2DConditionModel(
             in_channels=latent_channels,
@@ -119,6 +147,8 @@ class DeviationUNet(ModelMixin, ConfigMixin):
         Returns:
             The direction of deviation, same shape as ``latent``.
         """
+        if not self.config.attention:
+            return self.unet(latent, timestep, None, class_labels=category, return_dict=False)[0]
         context = self.category_embedding(category)[:, None]
         return self.unet(latent, timestep, encoder_hidden_states=context, return_dict=False)[0]
 
@@ -145,6 +175,7 @@ def build_unet(
         layers=size.layers,
         dropout=size.dropout if dropout is None else dropout,
         latent_channels=latent_channels,
+        attention=size.attention,
     )
     nn.init.zeros_(model.unet.conv_out.weight)
     nn.init.zeros_(model.unet.conv_out.bias)

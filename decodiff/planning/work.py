@@ -16,8 +16,9 @@ from decodiff.config import Config
 from decodiff.data.rows import read_rows
 from decodiff.data.views import views
 from decodiff.models.autoencoder import STABLE_DIFFUSION, build_autoencoder
+from decodiff.models.cells import CellComponents
 from decodiff.models.unet import build_unet, prediction_operations
-from decodiff.settings import Augmentation, PretrainedAutoencoder, TrainedAutoencoder
+from decodiff.settings import Augmentation, ComponentAutoencoder, PretrainedAutoencoder, TrainedAutoencoder
 from decodiff.variants import sweep_variants
 
 # a step of training, in predictions: backward takes twice as many operations as forward
@@ -40,11 +41,16 @@ def unet_operations(name: str, channels: int, side: int) -> int:
 
 
 @cache
-def autoencoder_operations(settings: PretrainedAutoencoder | TrainedAutoencoder, crop: int) -> tuple[int, int]:
+def autoencoder_operations(
+    settings: PretrainedAutoencoder | TrainedAutoencoder | ComponentAutoencoder, crop: int
+) -> tuple[int, int]:
     """Operations to encode and to decode an image of ``crop`` pixels; a pretrained one counts as Stable Diffusion's."""
     with torch.device("meta"):
         if isinstance(settings, PretrainedAutoencoder):
             network, channels = AutoencoderKL(**STABLE_DIFFUSION), STABLE_DIFFUSION["latent_channels"]
+        elif isinstance(settings, ComponentAutoencoder):
+            channels = settings.latent_channels
+            network = CellComponents(settings.downsampling, channels)
         else:
             channels = settings.latent_channels
             network = build_autoencoder(settings.channels, settings.downsampling, settings.blocks, channels)
@@ -106,7 +112,7 @@ class Work:
 
     def _autoencoder(self) -> float:
         settings = self._config.autoencoder
-        if isinstance(settings, PretrainedAutoencoder):
+        if not isinstance(settings, TrainedAutoencoder):
             return 0
         per_image = STEP * sum(autoencoder_operations(settings, settings.crop))
         return settings.steps * settings.batch_size * per_image
@@ -134,7 +140,7 @@ class Work:
                 members = self._config.members(scope)
                 images = sum(self.images(name, True, categories) for name, categories in members.items())
                 training = settings["training"]
-                return images * training["epochs"] * STEP * self._unet(training["unet"])
+                return (training["epoch_images"] or images) * training["epochs"] * STEP * self._unet(training["unet"])
             case "correct":
                 images = self.images(dataset, False, self._config.members(scope)[dataset])
                 size = self._sizes.get(wildcards.get("model", ""), self._config.training.unet)

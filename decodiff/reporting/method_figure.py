@@ -8,17 +8,19 @@ import numpy as np
 import torch
 from matplotlib import pyplot
 
+from decodiff.content import clean_cells, made_content
 from decodiff.data import demo
 from decodiff.data.rows import read_rows
-from decodiff.data.views import cropped, to_tensor, to_uint8
+from decodiff.data.views import cropped, network_input, to_uint8
 from decodiff.files import read_array
 from decodiff.masking import sample_mask, sample_noise
+from decodiff.objectives import Corruption
 from decodiff.reporting.course import Course, thinned
 from decodiff.reporting.drawing import MAP_COLOURS, save, show, use_style
 from decodiff.reporting.figures import median_examples
 from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import torch_generator
-from decodiff.settings import Diffusion, Masking
+from decodiff.settings import Masking
 
 SHOWN_TIMESTEP_QUANTILE = 0.5
 
@@ -28,29 +30,34 @@ def _latent_picture(latent: torch.Tensor) -> np.ndarray:
     return (0.5 + latent[:3].permute(1, 2, 0).numpy() / 5).clip(0, 1)
 
 
-def _training_panels(
-    diffusion: Diffusion, masking: Masking, model, autoencoder, latent, category, seed
-) -> list[tuple[str, np.ndarray]]:
-    """Image, mask, corrupted latent, target, prediction and the estimate they give, of one training latent ``[C,h,w]``."""
+def _corruption(course: Course, masking: Masking, picture: torch.Tensor, latent: torch.Tensor, seed: int) -> Corruption:
+    """What corrupts a training image ``[1,3,H,W]``, or its latent, in training: patches of middle side, or made content."""
     random = torch_generator(seed, "figure F2")
+    if masking.corruption == "content":
+        changed, opacity = made_content(picture, masking.regions, random)
+        return Corruption(course.coder.encode(changed)[0], clean_cells(opacity, tuple(latent.shape[-2:])))
     side = masking.patch_sides[len(masking.patch_sides) // 2]
-    batch = latent[None]
-    mask = sample_mask(1, *latent.shape[1:], side, 1.0, random)
-    noise = sample_noise(batch, side, 0.0, random)
-    scheduler = DeviationScheduler(diffusion.num_train_timesteps)
-    trained = diffusion.timesteps
+    mask = sample_mask(1, *latent.shape[2:], side, 1.0, random)
+    return Corruption(sample_noise(latent, side, 0.0, random), mask)
+
+
+def _training_panels(course: Course, corruption: Corruption, latent: torch.Tensor, category) -> list[tuple[str, np.ndarray]]:
+    """Image, mask, corrupted latent, target, prediction and the estimate they give, of one training latent ``[1,C,h,w]``."""
+    scheduler = DeviationScheduler(course.diffusion.num_train_timesteps)
+    trained = course.diffusion.timesteps
     timestep = torch.tensor([trained[int(SHOWN_TIMESTEP_QUANTILE * len(trained))]])
-    corrupted = scheduler.add_noise(batch, noise, mask, timestep)
+    corrupted = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
     with torch.no_grad():
-        prediction = model(corrupted, timestep, category)
+        prediction = course.network(corrupted, timestep, category)
     estimate = scheduler.step(prediction, timestep[0], corrupted).pred_original_sample
+    target = scheduler.target(latent, corruption.noise, corruption.mask, timestep)
     return [
-        ("image $D(z)$", to_uint8(autoencoder.decode(batch))[0]),
-        ("mask $M$\n(white: clean)", mask[0, 0].numpy()),
+        ("image $D(z)$", to_uint8(course.coder.decode(latent))[0]),
+        ("mask $M$\n(white: clean)", corruption.mask[0, 0].numpy()),
         (f"corrupted $z_t$\n($t={int(timestep)}$)", _latent_picture(corrupted[0])),
-        ("target $d$", _latent_picture(scheduler.target(batch, noise, mask, timestep)[0])),
+        ("target $d$", _latent_picture(target[0])),
         ("prediction\n$f(z_t, t, c)$", _latent_picture(prediction[0])),
-        ("estimate\n$D(\\hat{z}_0)$", to_uint8(autoencoder.decode(estimate))[0]),
+        ("estimate\n$D(\\hat{z}_0)$", to_uint8(course.coder.decode(estimate))[0]),
     ]
 
 
@@ -69,7 +76,7 @@ def _correction_panels(course: Course, position: int) -> list[tuple[str, np.ndar
     return panels
 
 
-def method(course: Course, masking: Masking, seed: int, path: Path) -> None:
+def method(course: Course, masking: Masking, contrast: str, seed: int, path: Path) -> None:
     """Draw F2 from a category's first training image and its anomalous test image of median score.
 
     The category is the first that has anomalous test images; without any, the first test image is drawn.
@@ -80,10 +87,10 @@ def method(course: Course, masking: Masking, seed: int, path: Path) -> None:
     train_rows = read_rows(part.prepared / "train.csv")
     first = next(index for index, other in enumerate(train_rows) if other.category == part.rows[position].category)
     images = read_array(part.prepared / "train_images.npy", (len(train_rows), None, None, 3))
-    latent, _ = course.coder.encode(to_tensor(cropped(images[first : first + 1], part.crop)))
-    training = _training_panels(
-        course.diffusion, masking, course.network, course.coder, latent[0], course.category(position), seed
-    )
+    picture = network_input(cropped(images[first : first + 1], part.crop), contrast)
+    latent, _ = course.coder.encode(picture)
+    corruption = _corruption(course, masking, picture, latent, seed)
+    training = _training_panels(course, corruption, latent, course.category(position))
     correcting = _correction_panels(course, position)
     figure, lines = pyplot.subplots(2, 6, figsize=(7.2, 2.9))
     for line, panels, heading in zip(lines, (training, correcting), ("training", "correction")):

@@ -1,10 +1,11 @@
-"""`autoencoder`: bring a pretrained autoencoder here, or train a small one on normal and procedural images."""
+"""`autoencoder`: bring a pretrained autoencoder here, train a small one on normal and procedural images, or fit components."""
 
 from __future__ import annotations
 
 import logging
 import math
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from decodiff.data.procedural import dead_leaves_bank
-from decodiff.data.views import to_tensor
+from decodiff.data.views import cropped, network_input
 from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.files import alone, read_array
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
+from decodiff.models.cells import fit_components
 from decodiff.models.storage import States
 from decodiff.seeds import derived_seed, numpy_generator, torch_generator
-from decodiff.settings import Image, PretrainedAutoencoder, TrainedAutoencoder
+from decodiff.settings import ComponentAutoencoder, Image, PretrainedAutoencoder, TrainedAutoencoder
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +32,22 @@ WARMUP = 0.1
 MAX_GRADIENT_NORM = 1.0
 STEPS_PER_CHECKPOINT = 500
 GREY_SAMPLE = 64
+BATCH_IMAGES = 32
 
 
-def _crops(images: np.ndarray, count: int, side: int, random: np.random.Generator) -> np.ndarray:
-    """``count`` random crops, uint8 ``[count,side,side,3]``."""
+def _crops(images: np.ndarray, count: int, side: int, contrast: str, random: np.random.Generator) -> torch.Tensor:
+    """``count`` random crops of images seen in the given contrast, float32 ``[count,3,side,side]``."""
     chosen = random.integers(len(images), size=count)
     tops, lefts = random.integers(0, images.shape[1] - side + 1, (2, count))
-    return np.stack([images[i, top : top + side, left : left + side] for i, top, left in zip(chosen, tops, lefts)])
+    whole = network_input(images[chosen], contrast)
+    return torch.stack([image[:, top : top + side, left : left + side] for image, top, left in zip(whole, tops, lefts)])
+
+
+def _whole(sources: list[np.ndarray], image: Image) -> Iterator[torch.Tensor]:
+    """All images as the networks see them, float32 ``[n,3,crop,crop]``."""
+    for images in sources:
+        for start in range(0, len(images), BATCH_IMAGES):
+            yield network_input(cropped(images[start : start + BATCH_IMAGES], image.crop), image.contrast)
 
 
 def _is_grey(images: np.ndarray) -> bool:
@@ -44,7 +55,7 @@ def _is_grey(images: np.ndarray) -> bool:
     return bool((images == images[..., :1]).all())
 
 
-def _measure_scaling(module: torch.nn.Module, sources: list[np.ndarray]) -> float:
+def _measure_scaling(module: torch.nn.Module, batches: Iterable[torch.Tensor]) -> float:
     """1 over the standard deviation of the training images' latents about each image's own mean.
 
     LDM (Rombach et al., CVPR 2022, section G) divides by the overall standard deviation. Where images differ in brightness more
@@ -52,21 +63,23 @@ def _measure_scaling(module: torch.nn.Module, sources: list[np.ndarray]) -> floa
     """
     squares, count = 0.0, 0
     with torch.no_grad():
-        for images in sources:
-            for start in range(0, len(images), 32):
-                latent = module.encode(to_tensor(images[start : start + 32]).to(device())).latents.double()
-                within = latent - latent.mean(dim=(2, 3), keepdim=True)
-                squares, count = squares + within.square().sum(), count + within.numel()
+        for images in batches:
+            latent = module.encode(images.to(device())).latents.double()
+            within = latent - latent.mean(dim=(2, 3), keepdim=True)
+            squares, count = squares + within.square().sum(), count + within.numel()
     return float(1 / (squares / count).sqrt())
 
 
-def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], seed: int, output: Path) -> Autoencoder:
+def train_autoencoder(
+    settings: TrainedAutoencoder, image: Image, sources: list[np.ndarray], seed: int, output: Path
+) -> Autoencoder:
     """Train to reproduce crops of normal and of procedural images (mean absolute error).
 
     Procedural images make it reproduce what no normal image holds; without them it blurs the defects to be found.
 
     Args:
         settings: size and training.
+        image: in which contrast images are seen.
         sources: arrays of normal images, uint8 ``[N,S,S,3]``, one per data set, each seen equally often.
         seed: seed of weights, procedural images, crops and noise.
         output: where the result will go; states to resume from are kept beside it, until the caller has stored it.
@@ -92,7 +105,7 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     random, noise = numpy_generator(seed, "autoencoder crops"), torch_generator(seed, "autoencoder noise")
     normal = round(settings.normal_fraction * settings.batch_size)
-    inputs = [settings.model_dump(), seed, [zlib.crc32(np.ascontiguousarray(source)) for source in sources]]
+    inputs = [settings.model_dump(), image.model_dump(), seed, [zlib.crc32(np.ascontiguousarray(source)) for source in sources]]
     first, states = 0, States(output, inputs)
     if state := states.load():
         module.load_state_dict(state["module"])
@@ -105,13 +118,11 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
     progress = tqdm(range(first, settings.steps), "train autoencoder", settings.steps, initial=first, unit="step")
     for step in progress:
         source = sources[step % len(sources)]
-        batch = np.concatenate(
-            [
-                _crops(source, normal, settings.crop, random),
-                _crops(leaves, settings.batch_size - normal, settings.crop, random),
-            ]
-        )
-        images = to_tensor(batch).to(device())
+        batch = [
+            _crops(source, normal, settings.crop, image.contrast, random),
+            _crops(leaves, settings.batch_size - normal, settings.crop, image.contrast, random),
+        ]
+        images = torch.cat(batch).to(device())
         latent = module.encode(images).latents
         jitter = torch.randn(latent.shape, generator=noise).to(latent) * settings.posterior_std * latent.detach().std()
         loss = functional.l1_loss(module.decode(latent + jitter).sample, images)
@@ -137,18 +148,22 @@ def train_autoencoder(settings: TrainedAutoencoder, sources: list[np.ndarray], s
                 },
             )
     module.eval()
-    module.register_to_config(scaling_factor=_measure_scaling(module, sources))
+    module.register_to_config(scaling_factor=_measure_scaling(module, _whole(sources, image)))
     return Autoencoder(module, settings.posterior_std)
 
 
 def autoencoder(
-    settings: PretrainedAutoencoder | TrainedAutoencoder, image: Image, seed: int, prepared: list[Path], output: Path
+    settings: PretrainedAutoencoder | TrainedAutoencoder | ComponentAutoencoder,
+    image: Image,
+    seed: int,
+    prepared: list[Path],
+    output: Path,
 ) -> None:
     """Write the run's autoencoder to ``output`` in diffusers' format.
 
     Args:
         settings: which one.
-        image: side of the prepared images.
+        image: side of the prepared images, and how the networks see them.
         seed: of its training.
         prepared: folders of the prepared data sets whose training images it sees; unused for a pretrained one.
         output: folder to write.
@@ -173,7 +188,12 @@ def autoencoder(
     side = image.resize
     sources = [read_array(folder / "train_images.npy", (None, side, side, 3)) for folder in prepared]
     with alone(output):
-        result = train_autoencoder(settings, sources, seed, output)
+        if isinstance(settings, ComponentAutoencoder):
+            module = fit_components(_whole(sources, image), settings.downsampling, settings.latent_channels, settings.whitening)
+            module.register_to_config(scaling_factor=_measure_scaling(module, _whole(sources, image)))
+            result = Autoencoder(module)
+        else:
+            result = train_autoencoder(settings, image, sources, seed, output)
         save_autoencoder(result, output)
         States(output, None).clear()
     log.info("scaling factor %.4f", result.scaling_factor)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from decodiff.data.views import cropped, to_tensor, views
+from decodiff.data.views import cropped, network_input, views
 from decodiff.devices import device
 from decodiff.files import read_array, write_json, writing_array
 from decodiff.models.autoencoder import Autoencoder, load_autoencoder
@@ -21,7 +21,7 @@ BATCH_SIZE = 32
 
 
 def _latent_shape(network: Autoencoder, crop: int) -> tuple[int, ...]:
-    return tuple(network.encode(to_tensor(np.zeros((1, crop, crop, 3), np.uint8)))[0].shape[1:])
+    return tuple(network.encode(network_input(np.zeros((1, crop, crop, 3), np.uint8), "as_is"))[0].shape[1:])
 
 
 def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image: Image, output: Path) -> None:
@@ -45,7 +45,7 @@ def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image:
             part = read_array(path, images_shape)[start : start + BATCH_SIZE]
             moments = np.empty((2, len(part), *shape[1:]), np.float32)
             for position, view in enumerate(chosen):
-                encoded = network.encode(to_tensor(cropped(part, image.crop, view)))
+                encoded = network.encode(network_input(cropped(part, image.crop, view), image.contrast))
                 moments[:, :, position] = [values.cpu().numpy() for values in encoded]
                 progress.update(len(part))
             for file, values in zip(files, moments):
@@ -63,6 +63,6 @@ def encode_test(prepared: Path, autoencoder: Path, image: Image, output: Path) -
     with writing_array(output / "test_mean.npy", shape, np.float32) as means:
         for start in tqdm(range(0, count, BATCH_SIZE), desc="encode test", unit="batch"):
             # as above
-            part = to_tensor(cropped(read_array(path, images_shape)[start : start + BATCH_SIZE], image.crop))
-            means.extend(network.encode(part)[0].cpu().numpy())
+            crops = cropped(read_array(path, images_shape)[start : start + BATCH_SIZE], image.crop)
+            means.extend(network.encode(network_input(crops, image.contrast))[0].cpu().numpy())
     log.info("%d test images, latents of %s", count, shape[1:])

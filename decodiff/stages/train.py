@@ -93,7 +93,7 @@ def train(
         InputError: inputs that do not belong together, a loss that is not a number, or no room for a state.
     """
     coder = load_autoencoder(autoencoder, device()) if autoencoder else None
-    data = TrainingData(sets, image, coder)
+    data = TrainingData(sets, image, masking, coder)
     torch.manual_seed(derived_seed(seed, "unet weights"))
     network = build_unet(training.unet, len(data.categories), data.channels, training.dropout)
     if model.start is not None:
@@ -115,7 +115,7 @@ def train(
             raise InputError("training.look_every: needs --autoencoder and diffusion.objective deviation; set it to 0")
         look = _look(sets, data, coder, diffusion, training.look_images)
     states = States(output, {**settings, "data": [item.fingerprint() for item in sets]})
-    loop = Loop(network, data, diffusion, masking, training, seed, tensorboard)
+    loop = Loop(network, data, diffusion, training, seed, tensorboard)
     is_first = loop.accelerator.is_main_process
     with alone(output) if is_first else nullcontext(False) as waited:
         loop.accelerator.wait_for_everyone()

@@ -1,8 +1,13 @@
-"""The training images of a scope as latents: sampled from moments that are stored, or encoded as they are drawn."""
+"""The training images of a scope as latents: sampled from moments that are stored, or encoded as they are drawn.
+
+Images are encoded as they are drawn where no finite set of views holds their augmentation, and where what corrupts them is made
+in the image.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +16,15 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather
 
+from decodiff.content import clean_cells, made_content
 from decodiff.data.augment import augmented
 from decodiff.data.rows import Row, read_rows
 from decodiff.data.views import View, view_probabilities
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json
 from decodiff.models.autoencoder import Autoencoder
-from decodiff.settings import Augmentation, Image
+from decodiff.objectives import Corruption, patch_corruption
+from decodiff.settings import Augmentation, Image, Masking
 
 Moments = tuple[torch.Tensor, torch.Tensor]
 
@@ -59,7 +66,7 @@ class StoredMoments:
 
 
 class EncodedImages:
-    """Images changed and encoded as they are drawn, for augmentations of which no finite set of views exists.
+    """Images changed and encoded as they are drawn.
 
     Every process changes all images of a batch, which is cheap and keeps them the same whatever their number, and encodes its
     part of them.
@@ -67,11 +74,9 @@ class EncodedImages:
 
     def __init__(self, item: TrainingSet, count: int, image: Image, autoencoder: Autoencoder):
         self.images = read_array(item.prepared / "train_images.npy", (count, image.resize, image.resize, 3))
-        self.augmentation, self.crop, self.autoencoder = item.augmentation, image.crop, autoencoder
+        self.augmentation, self.image, self.autoencoder = item.augmentation, image, autoencoder
 
-    def draw(self, chosen: list[int], generator: torch.Generator) -> Moments:
-        """As `StoredMoments.draw`."""
-        images = augmented(np.stack([self.images[index] for index in chosen]), self.augmentation, self.crop, generator)
+    def _encoded(self, images: torch.Tensor) -> Moments:
         state = PartialState()
         share = math.ceil(len(images) / state.num_processes)
         first = state.process_index * share
@@ -79,6 +84,23 @@ class EncodedImages:
         own = [min(first + position, len(images) - 1) for position in range(share)]
         moments = gather(self.autoencoder.encode(images[own]))
         return tuple(values[: len(images)].cpu() for values in moments)
+
+    def _drawn(self, chosen: list[int], generator: torch.Generator) -> torch.Tensor:
+        return augmented(np.stack([self.images[index] for index in chosen]), self.augmentation, self.image, generator)
+
+    def draw(self, chosen: list[int], generator: torch.Generator) -> Moments:
+        """As `StoredMoments.draw`."""
+        return self._encoded(self._drawn(chosen, generator))
+
+    def draw_corrupted(self, chosen: list[int], generator: torch.Generator, regions: int) -> tuple[Moments, Corruption]:
+        """Moments of the images, and made content in their place: ``ε`` is the mean of its latent."""
+        images = self._drawn(chosen, generator)
+        changed, opacity = made_content(images, regions, generator)
+        clean, made = self._encoded(images), self._encoded(changed)
+        return clean, Corruption(made[0], clean_cells(opacity, tuple(made[0].shape[-2:])))
+
+
+Source = StoredMoments | EncodedImages
 
 
 class TrainingData:
@@ -88,21 +110,29 @@ class TrainingData:
         categories: ``<data set>/<category>`` in the order of the category index.
         files: image file of each item, for messages.
 
+    Args:
+        sets: the scope's data sets.
+        image: how images are cut and seen.
+        masking: what corrupts them.
+        autoencoder: encodes images as they are drawn; None where all latents are stored.
+
     Raises:
         InputError: files are missing or do not belong together, or there is no training image.
     """
 
-    def __init__(self, sets: list[TrainingSet], image: Image, autoencoder: Autoencoder | None):
-        self.sources: list[StoredMoments | EncodedImages] = []
+    def __init__(self, sets: list[TrainingSet], image: Image, masking: Masking, autoencoder: Autoencoder | None):
+        self._masking = masking
+        self.sources: list[Source] = []
         self.categories: list[str] = []
         self.files: list[str] = []
         self._items: list[tuple[int, int, int]] = []
         for position, item in enumerate(sets):
             rows = read_rows(item.prepared / "train.csv")
-            if item.augmentation.is_finite:
+            if item.augmentation.is_finite and masking.corruption == "patches":
                 self.sources.append(StoredMoments(item, len(rows)))
             elif autoencoder is None:
-                raise InputError(f"{item.name}: its augmentation needs the autoencoder while training; give --autoencoder")
+                why = "masking.corruption content" if masking.corruption == "content" else "its augmentation"
+                raise InputError(f"{item.name}: {why} needs the autoencoder while training; give --autoencoder")
             else:
                 self.sources.append(EncodedImages(item, len(rows), image, autoencoder))
             self._add(position, item, rows)
@@ -125,16 +155,37 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self._items)
 
-    def batch(self, chosen: list[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents sampled from the posteriors, float32 ``[B,C,h,w]``, and categories int64 ``[B]``, of the chosen items."""
-        mean = std = None
+    def _gathered(self, chosen: list[int], draw: Callable[[Source, list[int]], tuple[torch.Tensor, ...]]) -> list[torch.Tensor]:
+        """What ``draw`` gives of each source's share of the chosen items, in their order."""
+        gathered: list[torch.Tensor] = []
         for position, source in enumerate(self.sources):
             here = [place for place, item in enumerate(chosen) if self._items[item][0] == position]
             if not here:
                 continue
-            means, stds = source.draw([self._items[chosen[place]][1] for place in here], generator)
-            if mean is None:
-                mean, std = (torch.empty(len(chosen), *means.shape[1:]) for _ in range(2))
-            mean[here], std[here] = means, stds
-        categories = torch.tensor([self._items[item][2] for item in chosen])
-        return mean + std * torch.randn(mean.shape, generator=generator), categories
+            drawn = draw(source, [self._items[chosen[place]][1] for place in here])
+            gathered = gathered or [torch.empty(len(chosen), *values.shape[1:]) for values in drawn]
+            for whole, part in zip(gathered, drawn):
+                whole[here] = part
+        return gathered
+
+    def batch(self, chosen: list[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents sampled from the posteriors, float32 ``[B,C,h,w]``, and categories int64 ``[B]``, of the chosen items."""
+        mean, std = self._gathered(chosen, lambda source, items: source.draw(items, generator))
+        return mean + std * torch.randn(mean.shape, generator=generator), self._categories(chosen)
+
+    def corrupted_batch(self, chosen: list[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, Corruption]:
+        """As `batch`, and what corrupts it: made content, or patches of noise and foreign latents."""
+        if self._masking.corruption == "patches":
+            latent, category = self.batch(chosen, generator)
+            return latent, category, patch_corruption(latent, generator, **self._masking.patches)
+
+        def draw(source: EncodedImages, items: list[int]) -> tuple[torch.Tensor, ...]:
+            clean, corruption = source.draw_corrupted(items, generator, self._masking.regions)
+            return *clean, corruption.noise, corruption.mask
+
+        mean, std, made, mask = self._gathered(chosen, draw)
+        latent = mean + std * torch.randn(mean.shape, generator=generator)
+        return latent, self._categories(chosen), Corruption(made, mask)
+
+    def _categories(self, chosen: list[int]) -> torch.Tensor:
+        return torch.tensor([self._items[item][2] for item in chosen])

@@ -27,7 +27,7 @@ from decodiff.models.storage import States
 from decodiff.objectives import Example, deviation_example, noise_example, squared_errors
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import derived_seed, torch_generator
-from decodiff.settings import Diffusion, Masking, Training
+from decodiff.settings import Diffusion, Training
 from decodiff.training.data import TrainingData
 from decodiff.training.log import TrainingLog
 
@@ -71,7 +71,7 @@ class Loop:
     Args:
         model: the network, already initialised.
         data: what it is trained on.
-        diffusion, masking, training: settings.
+        diffusion, training: settings.
         seed: of batches, masks, noise, timesteps and dropout.
         tensorboard: folder of TensorBoard's files; ``None`` writes none.
 
@@ -84,7 +84,6 @@ class Loop:
         model: nn.Module,
         data: TrainingData,
         diffusion: Diffusion,
-        masking: Masking,
         training: Training,
         seed: int,
         tensorboard: Path | None = None,
@@ -92,7 +91,7 @@ class Loop:
         if training.mixed_precision == "fp16" and device().type == "cpu":
             raise InputError("training.mixed_precision: fp16 needs a GPU; choose bf16 or no")
         self.accelerator = Accelerator(mixed_precision=training.mixed_precision)
-        self.data, self.masking, self.training, self.diffusion, self.seed = data, masking, training, diffusion, seed
+        self.data, self.training, self.diffusion, self.seed = data, training, diffusion, seed
         self.scheduler = build_scheduler(diffusion.objective, diffusion.num_train_timesteps)
         self.timesteps = torch.tensor(diffusion.timesteps)
         self.model = model
@@ -104,7 +103,8 @@ class Loop:
         )
         self.prepared, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
         self.average = EMAModel(model.parameters(), decay=training.ema_decay) if training.ema_decay else None
-        self.steps_per_epoch = math.ceil(len(data) / training.batch_size)
+        self.epoch_images = training.epoch_images or len(data)
+        self.steps_per_epoch = math.ceil(self.epoch_images / training.batch_size)
         self.steps = training.epochs * self.steps_per_epoch
         self.step = 0
         self._tensorboard = tensorboard if self.accelerator.is_main_process else None
@@ -117,18 +117,20 @@ class Loop:
         """Items of a step's batch, those of all processes."""
         epoch, number = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            order = torch.randperm(len(self.data), generator=torch_generator(self.seed, f"order of epoch {epoch}"))
-            self._order = (epoch, order.tolist())
+            generator, order = torch_generator(self.seed, f"order of epoch {epoch}"), []
+            while len(order) < self.epoch_images:
+                order += torch.randperm(len(self.data), generator=generator).tolist()
+            self._order = (epoch, order[: self.epoch_images])
         size = self.training.batch_size
         return self._order[1][number * size : (number + 1) * size]
 
     def _example(self, chosen: list[int], step: int) -> tuple[Example, torch.Tensor]:
         """The whole batch as the network sees it, with its categories."""
         generator = torch_generator(self.seed, f"training step {step}")
-        latent, category = self.data.batch(chosen, generator)
         if self.diffusion.objective == "deviation":
-            settings = self.masking.model_dump()
-            return deviation_example(self.scheduler, latent, self.timesteps, generator, **settings), category
+            latent, category, corruption = self.data.corrupted_batch(chosen, generator)
+            return deviation_example(self.scheduler, latent, corruption, self.timesteps, generator), category
+        latent, category = self.data.batch(chosen, generator)
         return noise_example(self.scheduler, latent, self.timesteps, generator), category
 
     def _group(self, step: int) -> tuple[int, bool]:
@@ -137,7 +139,7 @@ class Loop:
         number = step % self.steps_per_epoch
         first = number - number % size
         last = min(first + size, self.steps_per_epoch) - 1
-        images = min((last + 1) * self.training.batch_size, len(self.data)) - first * self.training.batch_size
+        images = min((last + 1) * self.training.batch_size, self.epoch_images) - first * self.training.batch_size
         return images, number == last
 
     def _take_step(self) -> _Pending:
@@ -260,7 +262,7 @@ class Loop:
     def _end_epoch(self, progress: tqdm, look: Look | None) -> None:
         epoch = self.step // self.steps_per_epoch
         reduce = lambda sums: self.accelerator.reduce(sums, "sum")  # noqa: E731  (a name for an argument)
-        self.log.end_epoch(epoch, self.step, self._rate(self.step), len(self.data), reduce)
+        self.log.end_epoch(epoch, self.step, self._rate(self.step), self.epoch_images, reduce)
         progress.set_postfix(loss=self.log.rows[-1]["loss"], refresh=False)
         every = self.training.look_every
         if look and every and epoch % every == 0 and self.accelerator.is_main_process:

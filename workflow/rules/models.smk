@@ -6,7 +6,7 @@ rule autoencoder:
         # a pretrained one sees no image
         images=(
             [f"data/{dataset}/{PREPARED}/train_images.npy" for dataset in CONFIG.data]
-            if CONFIG.autoencoder.source == "train"
+            if CONFIG.autoencoder.source != "pretrained"
             else []
         ),
     output:
@@ -85,8 +85,8 @@ rule encode_test:
 
 
 def encodes_while_training(scope):
-    """Whether some data set of the scope has an augmentation that no finite set of views holds."""
-    return any(not CONFIG.data[name].augmentation.is_finite for name in CONFIG.members(scope))
+    """Whether images are corrupted before they are encoded, or some augmentation is one that no finite set of views holds."""
+    return CONFIG.masking.corruption == "content" or any(not CONFIG.data[name].augmentation.is_finite for name in CONFIG.members(scope))
 
 
 if CONFIG.model.source == "reference":
