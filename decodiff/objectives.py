@@ -42,32 +42,10 @@ class Corruption:
     mask: torch.Tensor
 
 
-def patch_corruption(
-    latent: torch.Tensor,
-    generator: torch.Generator,
-    *,
-    patch_sides: Sequence[int],
-    patch_probabilities: Sequence[float],
-    max_ratio: float,
-    max_foreign_ratio: float,
-) -> Corruption:
-    """DeCo-Diff's own corruption, patches of noise and of foreign latents: see `decodiff.masking`.
-
-    Args:
-        latent: clean latents ``z``, float ``[B,C,h,w]``; the whole batch, as foreign patches come from any image of it.
-        generator: CPU generator of masks and noise.
-        patch_sides, patch_probabilities, max_ratio, max_foreign_ratio: see `decodiff.masking`.
-    """
-    batch, _, height, width = latent.shape
-    side = sample_patch_side(patch_sides, patch_probabilities, generator)
-    mask = sample_mask(batch, height, width, side, max_ratio, generator).to(latent.device)
-    return Corruption(sample_noise(latent, side, max_foreign_ratio, generator), mask)
-
-
-def deviation_example(
+def corrupted_example(
     scheduler, latent: torch.Tensor, corruption: Corruption, timesteps: torch.Tensor, generator: torch.Generator
 ) -> Example:
-    """Masked corruption and the direction of deviation (Beizaee et al., CVPR 2025).
+    """A corrupted batch and the direction of deviation (Beizaee et al., CVPR 2025), whatever corrupts it.
 
     Args:
         scheduler: a `decodiff.scheduler.DeviationScheduler`.
@@ -79,6 +57,33 @@ def deviation_example(
     timestep = _drawn(timesteps, len(latent), generator).to(latent.device)
     noisy = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
     return Example(noisy, timestep, scheduler.target(latent, corruption.noise, corruption.mask, timestep))
+
+
+def deviation_example(
+    scheduler,
+    latent: torch.Tensor,
+    timesteps: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    patch_sides: Sequence[int],
+    patch_probabilities: Sequence[float],
+    max_ratio: float,
+    max_foreign_ratio: float,
+) -> Example:
+    """Masked corruption and the direction of deviation (Beizaee et al., CVPR 2025).
+
+    Args:
+        scheduler: a `decodiff.scheduler.DeviationScheduler`.
+        latent: clean latents ``z``, float ``[B,C,h,w]``; the whole batch, as foreign patches come from any image of it.
+        timesteps: those to draw from, int64.
+        generator: CPU generator of masks, noise and timesteps.
+        patch_sides, patch_probabilities, max_ratio, max_foreign_ratio: see `decodiff.masking`.
+    """
+    batch, _, height, width = latent.shape
+    side = sample_patch_side(patch_sides, patch_probabilities, generator)
+    mask = sample_mask(batch, height, width, side, max_ratio, generator).to(latent.device)
+    noise = sample_noise(latent, side, max_foreign_ratio, generator)
+    return corrupted_example(scheduler, latent, Corruption(noise, mask), timesteps, generator)
 
 
 def noise_example(scheduler, latent: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator) -> Example:

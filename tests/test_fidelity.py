@@ -27,7 +27,7 @@ from decodiff.data.views import cropped, to_tensor
 from decodiff.files import bytes_sha256
 from decodiff.metrics import METRICS
 from decodiff.models.unet import build_unet, load_unet
-from decodiff.objectives import deviation_example, patch_corruption, squared_errors
+from decodiff.objectives import deviation_example, squared_errors
 from decodiff.scheduler import DeviationScheduler
 from decodiff.stages.prepare import resized_image, resized_mask
 
@@ -325,8 +325,7 @@ def test_as_many_cells_are_corrupted_and_foreign_as_in_the_authors_code(patch):
     latent = torch.full((batch, 1, cells, cells), 100.0)
     scheduler, times = DeviationScheduler(num_train_timesteps=10), torch.tensor([0])
     drawn = {"patch_sides": [patch], "patch_probabilities": [1.0], "max_ratio": 0.7, "max_foreign_ratio": 0.3}
-    generator = torch.Generator().manual_seed(0)
-    example = deviation_example(scheduler, latent, patch_corruption(latent, generator, **drawn), times, generator)
+    example = deviation_example(scheduler, latent, times, torch.Generator().manual_seed(0), **drawn)
     corrupted = (example.noisy != latent).float().mean(dim=(1, 2, 3)).numpy()
     mask, gaussian = (authors_random_mask(batch, cells, random.uniform(0, high, batch), patch, random) for high in (0.7, 0.3))
     # foreign patches have the value of the others here, so they look corrupted by the schedule alone

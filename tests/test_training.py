@@ -89,7 +89,7 @@ def test_every_image_is_seen_with_its_own_category(tmp_path):
 
 def test_every_image_is_seen_once_an_epoch_and_in_another_order_the_next(tmp_path):
     data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
-    loop = Loop(build_unet("mini", 2), data, DIFFUSION, training(batch_size=3), 0)
+    loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, training(batch_size=3), 0)
     epochs = [[item for step in range(3 * e, 3 * e + 3) for item in loop._chosen(step)] for e in range(2)]
     assert [sorted(order) for order in epochs] == [list(range(8))] * 2 and epochs[0] != epochs[1]
 
@@ -97,7 +97,7 @@ def test_every_image_is_seen_once_an_epoch_and_in_another_order_the_next(tmp_pat
 def test_an_epoch_of_so_many_images_sees_all_evenly(tmp_path):
     data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
     for images, counts in ((20, {2, 3}), (5, {0, 1})):
-        loop = Loop(build_unet("mini", 2), data, DIFFUSION, training(batch_size=4, epoch_images=images), 0)
+        loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, training(batch_size=4, epoch_images=images), 0)
         steps = loop.steps_per_epoch
         seen = [item for step in range(steps) for item in loop._chosen(step)]
         assert len(seen) == images and {seen.count(item) for item in range(8)} == counts
@@ -194,7 +194,7 @@ def test_made_content_corrupts_images_before_they_are_encoded(encoded, tmp_path)
         train([item], DIFFUSION, content, training(epochs=2), MODEL, image, 0, tmp_path / "unet")
     coder = tmp_path / "autoencoder"
     data = TrainingData([item], image, content, load_autoencoder(coder))
-    latent, category, corruption = data.corrupted_batch([2, 0], torch.Generator().manual_seed(0))
+    latent, category, corruption = data.batch_with_content([2, 0], torch.Generator().manual_seed(0))
     assert latent.shape == corruption.noise.shape and corruption.mask.shape == (2, 1, *latent.shape[2:])
     assert 0 < corruption.mask.mean() < 1 and category.tolist() == [0, 0]
     for name in ("unet", "again"):
@@ -381,7 +381,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 def test_processes_take_disjoint_parts_of_each_batch_with_masks_of_their_own(tmp_path):
     data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
-    loop = Loop(build_unet("mini", 2), data, DIFFUSION, training(batch_size=8), 0)
+    loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, training(batch_size=8), 0)
     example, _ = loop._example(loop._chosen(0), 0)
     corrupted = (example.target != 0).any(dim=1)
     assert not torch.equal(corrupted[0::2], corrupted[1::2])
@@ -397,7 +397,7 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path):
     weights = {}
     for name, settings in (("one", training(batch_size=7)), ("three", training(batch_size=3, gradient_accumulation=3))):
         torch.manual_seed(0)
-        loop = Loop(build_unet("mini", 2), data, DIFFUSION, settings, 0)
+        loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, settings, 0)
         loop._example = lambda chosen, step, whole=loop: fixed_example(data, chosen)
         gradients = []
         loop._optimise = lambda loop=loop, kept=gradients: kept.append(
@@ -422,7 +422,7 @@ def fixed_example(data, chosen):
 def test_only_the_trained_timesteps_are_drawn(tmp_path):
     data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
     diffusion = Diffusion(num_train_timesteps=1000, trained_timesteps=10)
-    loop = Loop(build_unet("mini", 2), data, diffusion, training(batch_size=8), 0)
+    loop = Loop(build_unet("mini", 2), data, diffusion, MASKING, training(batch_size=8), 0)
     drawn = Counter(t for step in range(100) for t in loop._example(loop._chosen(0), step)[0].timestep.tolist())
     assert set(drawn) == set(range(0, 1000, 100)) and min(drawn.values()) > 40
 

@@ -115,7 +115,7 @@ def train(
             raise InputError("training.look_every: needs --autoencoder and diffusion.objective deviation; set it to 0")
         look = _look(sets, data, coder, diffusion, training.look_images)
     states = States(output, {**settings, "data": [item.fingerprint() for item in sets]})
-    loop = Loop(network, data, diffusion, training, seed, tensorboard)
+    loop = Loop(network, data, diffusion, masking, training, seed, tensorboard)
     is_first = loop.accelerator.is_main_process
     with alone(output) if is_first else nullcontext(False) as waited:
         loop.accelerator.wait_for_everyone()

@@ -23,7 +23,7 @@ from decodiff.data.views import View, view_probabilities
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json
 from decodiff.models.autoencoder import Autoencoder
-from decodiff.objectives import Corruption, patch_corruption
+from decodiff.objectives import Corruption
 from decodiff.settings import Augmentation, Image, Masking
 
 Moments = tuple[torch.Tensor, torch.Tensor]
@@ -173,11 +173,10 @@ class TrainingData:
         mean, std = self._gathered(chosen, lambda source, items: source.draw(items, generator))
         return mean + std * torch.randn(mean.shape, generator=generator), self._categories(chosen)
 
-    def corrupted_batch(self, chosen: list[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, Corruption]:
-        """As `batch`, and what corrupts it: made content, or patches of noise and foreign latents."""
-        if self._masking.corruption == "patches":
-            latent, category = self.batch(chosen, generator)
-            return latent, category, patch_corruption(latent, generator, **self._masking.patches)
+    def batch_with_content(
+        self, chosen: list[int], generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, Corruption]:
+        """As `batch`, and the made content that corrupts it."""
 
         def draw(source: EncodedImages, items: list[int]) -> tuple[torch.Tensor, ...]:
             clean, corruption = source.draw_corrupted(items, generator, self._masking.regions)

@@ -24,10 +24,10 @@ from tqdm import tqdm
 from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.models.storage import States
-from decodiff.objectives import Example, deviation_example, noise_example, squared_errors
+from decodiff.objectives import Example, corrupted_example, deviation_example, noise_example, squared_errors
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import derived_seed, torch_generator
-from decodiff.settings import Diffusion, Training
+from decodiff.settings import Diffusion, Masking, Training
 from decodiff.training.data import TrainingData
 from decodiff.training.log import TrainingLog
 
@@ -71,7 +71,7 @@ class Loop:
     Args:
         model: the network, already initialised.
         data: what it is trained on.
-        diffusion, training: settings.
+        diffusion, masking, training: settings.
         seed: of batches, masks, noise, timesteps and dropout.
         tensorboard: folder of TensorBoard's files; ``None`` writes none.
 
@@ -84,6 +84,7 @@ class Loop:
         model: nn.Module,
         data: TrainingData,
         diffusion: Diffusion,
+        masking: Masking,
         training: Training,
         seed: int,
         tensorboard: Path | None = None,
@@ -91,7 +92,7 @@ class Loop:
         if training.mixed_precision == "fp16" and device().type == "cpu":
             raise InputError("training.mixed_precision: fp16 needs a GPU; choose bf16 or no")
         self.accelerator = Accelerator(mixed_precision=training.mixed_precision)
-        self.data, self.training, self.diffusion, self.seed = data, training, diffusion, seed
+        self.data, self.masking, self.training, self.diffusion, self.seed = data, masking, training, diffusion, seed
         self.scheduler = build_scheduler(diffusion.objective, diffusion.num_train_timesteps)
         self.timesteps = torch.tensor(diffusion.timesteps)
         self.model = model
@@ -127,10 +128,12 @@ class Loop:
     def _example(self, chosen: list[int], step: int) -> tuple[Example, torch.Tensor]:
         """The whole batch as the network sees it, with its categories."""
         generator = torch_generator(self.seed, f"training step {step}")
-        if self.diffusion.objective == "deviation":
-            latent, category, corruption = self.data.corrupted_batch(chosen, generator)
-            return deviation_example(self.scheduler, latent, corruption, self.timesteps, generator), category
+        if self.diffusion.objective == "deviation" and self.masking.corruption == "content":
+            latent, category, content = self.data.batch_with_content(chosen, generator)
+            return corrupted_example(self.scheduler, latent, content, self.timesteps, generator), category
         latent, category = self.data.batch(chosen, generator)
+        if self.diffusion.objective == "deviation":
+            return deviation_example(self.scheduler, latent, self.timesteps, generator, **self.masking.patches), category
         return noise_example(self.scheduler, latent, self.timesteps, generator), category
 
     def _group(self, step: int) -> tuple[int, bool]:
