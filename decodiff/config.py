@@ -207,7 +207,7 @@ class Config(Section):
         return problems
 
     def varied(self, changes: Mapping[str, Any]) -> Config:
-        """The same run with some settings changed.
+        """The same run with some settings changed; a variant keeps no networks of a training's way.
 
         Args:
             changes: values by dotted key, of the sections in `decodiff.variants.VARIED_SECTIONS`.
@@ -216,8 +216,11 @@ class Config(Section):
             InputError: a key that cannot be varied, or a configuration that is not valid.
         """
         settings = self.model_dump(mode="json", exclude={"sweeps", "sweep_scopes"})
+        settings["training"]["kept_epochs"] = []
         for key, value in changes.items():
             section, _, name = key.partition(".")
+            if key == "training.kept_epochs":
+                raise InputError(f"sweeps: {key}: only the run's own networks are kept; set it under training")
             if section not in VARIED_SECTIONS or not name:
                 raise InputError(f"sweeps: {key!r}; expected a key of {', '.join(VARIED_SECTIONS)}, as scoring.fusion")
             settings[section][name] = value

@@ -254,6 +254,8 @@ class Training(Section):
         ema_decay: decay of a moving average of the weights, which is then the result; null keeps the weights themselves.
         look_every: every so many epochs a few test images are corrected and shown in TensorBoard; 0 never does.
         look_images: how many.
+        kept_epochs: after each of these the network is kept as it would be the result there, to measure what more training
+            brings. Variants of a sweep keep none.
     """
 
     unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_nano", "UNet_micro", "UNet_mini", "UNet_plain"]
@@ -271,11 +273,20 @@ class Training(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     look_every: Annotated[int, Field(ge=0)] = 0
     look_images: Positive = 4
+    kept_epochs: tuple[Positive, ...] = ()
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Training:
         if self.warmup_epochs >= self.epochs * self.cosine_stretch:
             raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves nothing of {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_epochs_come(self) -> Training:
+        if list(self.kept_epochs) != sorted(set(self.kept_epochs)):
+            raise ValueError(f"kept_epochs {list(self.kept_epochs)} must ascend and name each epoch once")
+        if self.kept_epochs and self.kept_epochs[-1] > self.epochs:
+            raise ValueError(f"kept_epochs: {self.kept_epochs[-1]} never comes in {self.epochs} epochs; leave it out")
         return self
 
 

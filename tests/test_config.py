@@ -52,6 +52,11 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
         ({"sweeps": {"T3": {"a": {"evaluation.protocol": "reference"}}}}, "sweeps: 'evaluation.protocol'; expected a key of"),
         ({"sweeps": {"T3": {"a": {"scoring.colour": 1}}}}, "sweeps: scoring.colour: unknown key"),
         ({"sweeps": {"T9": {"a": {}}}}, "sweeps.*'T2', 'T3'"),
+        ({"training__kept_epochs": [10, 61]}, "training: kept_epochs: 61 never comes in 60 epochs; leave it out"),
+        ({"training__kept_epochs": [10, 5]}, r"training: kept_epochs \[10, 5\] must ascend and name each epoch once"),
+        ({"training__kept_epochs": [5, 5]}, r"training: kept_epochs \[5, 5\] must ascend and name each epoch once"),
+        ({"training__kept_epochs": [0]}, "training.kept_epochs.0: .*greater than 0, got 0"),
+        ({"sweeps": {"T6": {"a": {"training.kept_epochs": [1]}}}}, "sweeps: training.kept_epochs: only the run's own networks"),
         ({"image__crop": 63}, "image.crop: 63 is not a multiple of the autoencoder's 4 pixels per cell"),
         ({"image__crop": 72}, "image.crop: 72 is larger than image.resize 64"),
         ({"masking__patch_sides": [1, 2, 4, 5]}, "masking.patch_sides: 5 does not divide"),
@@ -181,6 +186,13 @@ def test_hostile_yaml_is_one_line(tmp_path, monkeypatch, text, expected):
         load(path)
     assert "\n" not in str(error.value) and len(str(error.value)) < 2000
     assert [found.name for found in tmp_path.iterdir()] == ["evil.yaml"]
+
+
+def test_variants_keep_no_networks_so_that_they_may_train_for_less():
+    config = validate(demo(training__kept_epochs=[10, 60]))
+    assert config.training.kept_epochs == (10, 60)
+    varied = config.varied({"training.epochs": 6}).training
+    assert (varied.epochs, varied.kept_epochs) == (6, ()) and config.varied({}) == config
 
 
 def test_aliases_and_merged_keys_that_stay_small_are_allowed(tmp_path):

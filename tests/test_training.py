@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,12 +27,14 @@ from decodiff.errors import InputError
 from decodiff.files import write_json
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.storage import States
-from decodiff.models.unet import build_unet
+from decodiff.models.unet import build_unet, load_unet
+from decodiff.seeds import derived_seed
 from decodiff.settings import Augmentation, Diffusion, Image, Masking, TrainedAutoencoder, TrainedModel, Training
 from decodiff.stages import autoencoder as autoencoder_stage
 from decodiff.stages.autoencoder import train_autoencoder
 from decodiff.stages.encode import encode, encode_test
 from decodiff.stages.train import train
+from decodiff.training import log as log_module
 from decodiff.training import loop as loop_module
 from decodiff.training.data import EncodedImages, StoredMoments, TrainingData, TrainingSet
 from decodiff.training.loop import Loop, learning_rate_factor
@@ -70,6 +73,10 @@ def latents_on_disk(root, images=8, value=None):
 
 def digest(folder):
     return hashlib.sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+
+
+def kept_digests(folder):
+    return {path.name: digest(path) for path in (folder / "kept").iterdir()}
 
 
 def losses(folder):
@@ -260,7 +267,9 @@ def test_the_learning_rate_rises_then_falls_along_the_cosine():
 
 def test_a_training_interrupted_after_any_step_ends_with_the_same_weights_to_the_bit(tmp_path, monkeypatch):
     item = latents_on_disk(tmp_path)
-    settings = training(epochs=3, batch_size=3, gradient_accumulation=2, ema_decay=0.9, clip_gradient_norm=0.5)
+    settings = training(
+        epochs=3, batch_size=3, gradient_accumulation=2, ema_decay=0.9, clip_gradient_norm=0.5, kept_epochs=(1, 2)
+    )
     train_on([item], settings, tmp_path / "whole", seed=3)
     monkeypatch.setattr(loop_module, "SECONDS_PER_STATE", 0)
     original = Loop._take_step
@@ -281,7 +290,118 @@ def test_a_training_interrupted_after_any_step_ends_with_the_same_weights_to_the
     train_on([item], settings, tmp_path / "broken", seed=3)
     assert digest(tmp_path / "broken") == digest(tmp_path / "whole")
     assert (tmp_path / "broken" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
-    assert not list(tmp_path.glob("broken-state-*"))
+    assert kept_digests(tmp_path / "broken") == kept_digests(tmp_path / "whole")
+    assert not list(tmp_path.glob("broken-*"))
+
+
+def interrupted(monkeypatch, step, *arguments, **others):
+    """Train up to a step, and no further."""
+    original = Loop._take_step
+
+    def killed(self):
+        if self.step == step:
+            raise KeyboardInterrupt
+        return original(self)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Loop, "_take_step", killed)
+        train_on(*arguments, **others)
+
+
+@pytest.mark.parametrize("average", [None, 0.5])
+def test_a_network_is_kept_as_the_training_would_give_it_there(tmp_path, average):
+    item = latents_on_disk(tmp_path)
+    settings = training(epochs=3, batch_size=3, gradient_accumulation=2, ema_decay=average)
+    train_on([item], settings, tmp_path / "plain", seed=3)
+    settings = settings.model_copy(update={"kept_epochs": (1, 3)})
+    train_on([item], settings, tmp_path / "unet", seed=3)
+    assert digest(tmp_path / "unet") == digest(tmp_path / "plain"), "keeping changes nothing"
+    assert losses(tmp_path / "unet") == losses(tmp_path / "plain")
+    assert kept_digests(tmp_path / "unet").keys() == {"epoch-00001", "epoch-00003"}
+    assert not (tmp_path / "plain/kept").exists() and not list(tmp_path.glob("*-kept"))
+    torch.manual_seed(derived_seed(3, "unet weights"))
+    data = TrainingData([item], IMAGE, None)
+    loop = Loop(build_unet("UNet_mini", 2), data, DIFFUSION, MASKING, settings, 3)
+    loop.log = loop_module.TrainingLog(list(range(10)), 10, None, 0)
+    seconds = []
+    for epoch in (1, 2, 3):
+        for _ in range(loop.steps_per_epoch):
+            loop._take_step()
+            loop.step += 1
+        place = tmp_path / f"unet/kept/epoch-{epoch:05d}"
+        if place.is_dir():
+            kept = load_unet(place).state_dict()
+            with loop.result() as network:
+                assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
+            record = json.loads((place / "training.json").read_text())
+            assert (record["epoch"], record["steps"]) == (epoch, loop.step)
+            seconds.append(record["seconds"])
+    rows = [line.split("\t") for line in (tmp_path / "unet/speed.tsv").read_text().splitlines()[1:]]
+    assert seconds == pytest.approx([sum(float(row[1]) for row in rows[:count]) for count in (1, 3)])
+    record = {name: value for name, value in record.items() if name not in ("epoch", "steps", "seconds")}
+    assert record == json.loads((tmp_path / "unet/training.json").read_text()), "and the result's record besides"
+
+
+def test_a_network_kept_after_the_last_state_is_kept_again(tmp_path, monkeypatch, caplog):
+    item, settings = latents_on_disk(tmp_path), training(kept_epochs=(1, 2, 4))
+    train_on([item], settings, tmp_path / "whole")
+    monkeypatch.setattr(loop_module, "SECONDS_PER_STATE", 0)
+    interrupted(monkeypatch, 3, [item], settings, tmp_path / "broken")
+    monkeypatch.setattr(loop_module, "SECONDS_PER_STATE", 10**6)
+    interrupted(monkeypatch, 5, [item], settings, tmp_path / "broken")
+    assert [path.name for path in sorted((tmp_path / "broken-kept").iterdir())] == ["epoch-00001", "epoch-00002"]
+    # another training started by mistake takes nothing away before it keeps something itself
+    interrupted(monkeypatch, 1, [item], training(kept_epochs=(3,)), tmp_path / "broken")
+    with caplog.at_level("INFO"):
+        train_on([item], settings, tmp_path / "broken")
+    assert "resumed after step 3 of 8" in caplog.text and "anew" not in caplog.text
+    assert kept_digests(tmp_path / "broken") == kept_digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["removed", "of another training"])
+def test_without_the_networks_it_had_kept_a_training_begins_anew(tmp_path, monkeypatch, caplog, change):
+    item, settings = latents_on_disk(tmp_path), training(kept_epochs=(1, 4))
+    train_on([item], settings, tmp_path / "whole")
+    monkeypatch.setattr(loop_module, "SECONDS_PER_STATE", 0)
+    interrupted(monkeypatch, 5, [item], settings, tmp_path / "broken")
+    place = tmp_path / "broken-kept/epoch-00001"
+    if change == "removed":
+        shutil.rmtree(place)
+    else:
+        record = json.loads((place / "training.json").read_text())
+        write_json(place / "training.json", record | {"seed": 1})
+    interrupted(monkeypatch, 3, [item], settings, tmp_path / "broken")
+    assert f"{place}: gone, or of another training; so this one begins anew" in caplog.text
+    states = sorted(path.name for path in tmp_path.glob("broken-state-*"))
+    assert states == ["broken-state-000000002.pt", "broken-state-000000003.pt"], "those before would count as newer"
+    train_on([item], settings, tmp_path / "broken")
+    assert kept_digests(tmp_path / "broken") == kept_digests(tmp_path / "whole")
+
+
+def test_seconds_of_a_training_go_on_after_an_interruption_and_leave_out_what_is_none(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(log_module.time, "monotonic", lambda: clock[0])
+
+    def log():
+        log = log_module.TrainingLog([0, 1], 2, None, 0)
+        log.add(torch.tensor([0]), torch.tensor([1.0]))
+        return log
+
+    first = log()
+    clock[0] += 2
+    first.end_epoch(1, 1, 0.1, 8, lambda sums: sums)
+    with first.paused():
+        clock[0] += 50
+    clock[0] += 3
+    state = first.state()
+    clock[0] += 1000
+    second = log()
+    second.restore(state)
+    clock[0] += 1
+    second.add(torch.tensor([0]), torch.tensor([1.0]))
+    second.end_epoch(2, 2, 0.1, 8, lambda sums: sums)
+    assert [row["seconds"] for row in second.speeds] == ["2.000", "4.000"] and second.seconds == 6
+    assert second.speeds[1]["images_per_second"] == "2.00"
 
 
 def start_training(tmp_path, output, epochs):
@@ -358,7 +478,7 @@ def test_a_disk_that_takes_no_more_leaves_the_last_good_state(tmp_path):
 def test_two_processes_train_as_one(tmp_path):
     item = latents_on_disk(tmp_path, images=10)
     # batches of 4, 4 and 2 images, the last of an odd number for either
-    settings = training(epochs=3, gradient_accumulation=2)
+    settings = training(epochs=3, gradient_accumulation=2, kept_epochs=(2,))
     config = yaml.safe_load((Path(__file__).parent / "toy.yaml").read_text())
     config |= {
         "data": {"bolts": {"kind": "folder", "source": "x"}},
@@ -377,6 +497,7 @@ def test_two_processes_train_as_one(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert losses(tmp_path / "one")[0] != losses(tmp_path / "one")[-1]
+    assert kept_digests(tmp_path / "two").keys() == kept_digests(tmp_path / "one").keys() == {"epoch-00002"}
 
 
 def test_processes_take_disjoint_parts_of_each_batch_with_masks_of_their_own(tmp_path):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +13,7 @@ from decodiff.correction import correct
 from decodiff.data.rows import read_rows
 from decodiff.devices import device
 from decodiff.errors import InputError
-from decodiff.files import alone, read_array, read_json, replacing, write_json
+from decodiff.files import alone, read_array, replacing, write_json
 from decodiff.models.autoencoder import Autoencoder, load_autoencoder
 from decodiff.models.reference import start_from
 from decodiff.models.storage import States, save_network
@@ -25,6 +23,7 @@ from decodiff.scheduler import DeviationScheduler
 from decodiff.seeds import derived_seed
 from decodiff.settings import Diffusion, Image, Masking, TrainedModel, Training
 from decodiff.training.data import TrainingData, TrainingSet
+from decodiff.training.kept import Kept, is_made
 from decodiff.training.loop import Look, Loop
 
 log = logging.getLogger(__name__)
@@ -54,16 +53,6 @@ def _look(sets: list[TrainingSet], data: TrainingData, autoencoder: Autoencoder,
     return look
 
 
-def _is_made(output: Path, settings: dict[str, Any]) -> bool:
-    """Whether a network with these settings is there."""
-    if not (output / "training.json").is_file():
-        return False
-    record = read_json(output / "training.json")
-    del record["environment"]
-    # through JSON, as the record went
-    return record == json.loads(json.dumps(settings))
-
-
 def train(
     sets: list[TrainingSet],
     diffusion: Diffusion,
@@ -78,8 +67,12 @@ def train(
 ) -> None:
     """Train one network and write it to ``output``: diffusers' format, ``training.json``, ``log.csv``, ``speed.tsv``.
 
-    An interrupted training leaves its states beside ``output`` and goes on from the newest when it is started again. Started by
-    ``torchrun`` or ``accelerate launch``, several processes train the network together, each on its part of every batch.
+    Networks of ``training.kept_epochs`` go to ``output/kept/epoch-<epoch>``, the epoch in five digits: diffusers' format and a
+    ``training.json`` that also says after which epoch, how many steps and how many seconds of training.
+
+    An interrupted training leaves its states and kept networks beside ``output`` and goes on from the newest state when it is
+    started again. Started by ``torchrun`` or ``accelerate launch``, several processes train the network together, each on its
+    part of every batch.
 
     Args:
         sets: the scope's data sets.
@@ -115,21 +108,25 @@ def train(
             raise InputError("training.look_every: needs --autoencoder and diffusion.objective deviation; set it to 0")
         look = _look(sets, data, coder, diffusion, training.look_images)
     states = States(output, {**settings, "data": [item.fingerprint() for item in sets]})
+    kept = Kept(output, training.kept_epochs, settings, made_with)
     loop = Loop(network, data, diffusion, masking, training, seed, tensorboard)
     is_first = loop.accelerator.is_main_process
     with alone(output) if is_first else nullcontext(False) as waited:
         loop.accelerator.wait_for_everyone()
-        if waited and loop.accelerator.num_processes == 1 and _is_made(output, settings):
+        if waited and loop.accelerator.num_processes == 1 and is_made(output, settings):
             log.info("%s: trained by the process that was waited for", output)
             return
-        loop.run(states, look)
+        loop.run(states, kept, look)
         if is_first:
             with replacing(output) as temporary:
                 with loop.result() as trained:
                     save_network(trained, temporary)
                 write_json(temporary / "training.json", {**settings, "environment": made_with})
                 loop.log.write(temporary)
+                # last, as the states are of no use without them
+                kept.move(temporary)
             states.clear()
+            kept.clear()
             log.info("%d images of %d categories, final loss %s", len(data), len(data.categories), loop.log.rows[-1]["loss"])
     loop.accelerator.wait_for_everyone()
     loop.accelerator.end_training()

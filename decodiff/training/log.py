@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -68,6 +69,18 @@ class TrainingLog:
                         self._writer.add_scalar(tag, float(value), epoch)
             self._writer.flush()
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of all epochs that have ended; what was lost in an interruption and trained again counts once."""
+        return sum(float(row["seconds"]) for row in self.speeds)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A context for what is no part of the training, so that it does not count in its seconds."""
+        began = time.monotonic()
+        yield
+        self._began += time.monotonic() - began
+
     def show(self, epoch: int, images: torch.Tensor) -> None:
         """Pictures float ``[N,3,H,W]`` in [0, 1], in TensorBoard."""
         if self._writer:
@@ -80,10 +93,12 @@ class TrainingLog:
         (folder / "speed.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def state(self) -> dict:
-        return {"sums": self.sums.cpu(), "rows": self.rows, "speeds": self.speeds}
+        seconds = time.monotonic() - self._began
+        return {"sums": self.sums.cpu(), "rows": self.rows, "speeds": self.speeds, "seconds": seconds}
 
     def restore(self, state: dict) -> None:
         self.sums, self.rows, self.speeds = state["sums"], state["rows"], state["speeds"]
+        self._began = time.monotonic() - state["seconds"]
 
     def close(self) -> None:
         if self._writer:

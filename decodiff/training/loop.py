@@ -29,6 +29,7 @@ from decodiff.scheduler import build_scheduler
 from decodiff.seeds import derived_seed, torch_generator
 from decodiff.settings import Diffusion, Masking, Training
 from decodiff.training.data import TrainingData
+from decodiff.training.kept import Kept
 from decodiff.training.log import TrainingLog
 
 log = logging.getLogger(__name__)
@@ -223,17 +224,25 @@ class Loop:
 
     # ---- all of it
 
-    def run(self, states: States, look: Look | None = None) -> None:
-        """Train to the end, from the newest state if there is one.
+    def run(self, states: States, kept: Kept, look: Look | None = None) -> None:
+        """Train to the end, from the newest state if there is one and the networks kept before it are there too.
 
         Args:
             states: where to keep states.
+            kept: where to keep the networks of ``training.kept_epochs``.
             look: gives pictures of what the network does by now, shown every ``training.look_every`` epochs.
 
         Raises:
-            InputError: a loss is not a number, or a state cannot be read or written.
+            InputError: a loss is not a number, or a state cannot be read, or a state or a kept network cannot be written.
         """
         state = states.load()
+        if state and (lost := kept.lost(state["step"] // self.steps_per_epoch)):
+            log.warning("%s: gone, or of another training; so this one begins anew", lost)
+            state = None
+            # they would count as newer than those to come; other processes may still be reading
+            self.accelerator.wait_for_everyone()
+            if self.accelerator.is_main_process:
+                states.clear()
         if state:
             self._restore(state)
             log.info("resumed after step %d of %d", self.step, self.steps)
@@ -252,7 +261,7 @@ class Loop:
                 self.step, pending = self.step + 1, latest
                 progress.update()
                 if self.step % self.steps_per_epoch == 0:
-                    self._end_epoch(progress, look)
+                    self._end_epoch(progress, kept, look)
                 due = time.monotonic() - saved > SECONDS_PER_STATE and self._group(self.step - 1)[1]
                 if due and self.step < self.steps and self.accelerator.is_main_process:
                     pending.check()
@@ -262,12 +271,18 @@ class Loop:
             pending.check()
         self.log.close()
 
-    def _end_epoch(self, progress: tqdm, look: Look | None) -> None:
+    def _end_epoch(self, progress: tqdm, kept: Kept, look: Look | None) -> None:
         epoch = self.step // self.steps_per_epoch
         reduce = lambda sums: self.accelerator.reduce(sums, "sum")  # noqa: E731  (a name for an argument)
         self.log.end_epoch(epoch, self.step, self._rate(self.step), self.epoch_images, reduce)
         progress.set_postfix(loss=self.log.rows[-1]["loss"], refresh=False)
+        if not self.accelerator.is_main_process:
+            return
         every = self.training.look_every
-        if look and every and epoch % every == 0 and self.accelerator.is_main_process:
-            with self.result() as model:
-                self.log.show(epoch, look(model))
+        with self.log.paused():
+            if epoch in self.training.kept_epochs:
+                with self.result() as model:
+                    kept.save(model, epoch, self.step, self.log.seconds)
+            if look and every and epoch % every == 0:
+                with self.result() as model:
+                    self.log.show(epoch, look(model))

@@ -77,6 +77,9 @@ SCORING_VARIANTS = f"{RESULTS}/sweeps/{Paramspace(SPACE).wildcard_pattern}"
 HAS_BOTH_TRAININGS = bool(trainings.compared({scope: CONFIG.members(scope) for scope in CONFIG.scopes}))
 ALL_TABLES = [*run_tables(len({part.split("/")[1] for part in PARTS}), HAS_BOTH_TRAININGS), *SWEEPS]
 
+# epochs after which the trainings of the run itself keep their networks
+KEPT_EPOCHS = CONFIG.training.kept_epochs if CONFIG.model.source == "train" else ()
+
 if "T2" in SWEEPS:
     FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in SWEPT]
 if "T4" in SWEEPS:
@@ -143,6 +146,12 @@ def prepared_files(dataset):
 def network_files(base):
     """A network in diffusers' format."""
     return [f"{base}/config.json", f"{base}/diffusion_pytorch_model.safetensors"]
+
+
+def kept_files(base):
+    """The networks that a training keeps on its way, each with its record."""
+    folders = [f"{base}/kept/epoch-{epoch:05d}" for epoch in KEPT_EPOCHS]
+    return [path for place in folders for path in (*network_files(place), f"{place}/training.json")]
 
 
 TRAINING_RULES = ("autoencoder", "train", "train_variant")

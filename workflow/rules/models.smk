@@ -132,6 +132,7 @@ else:
             f"{MODELS}/{{scope}}/seed-{{seed}}/training.json",
             f"{MODELS}/{{scope}}/seed-{{seed}}/log.csv",
             f"{MODELS}/{{scope}}/seed-{{seed}}/speed.tsv",
+            *kept_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
         params:
             # it corrects images only to show them
             code=code_hash("decodiff.stages.train", apart=("decodiff.correction",)),
