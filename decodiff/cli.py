@@ -327,6 +327,26 @@ def evaluate(
     stage(opened, evaluation, identity, output)
 
 
+@app.command("over-compute")
+def over_compute(
+    config: ConfigFile,
+    dataset: Dataset,
+    scope: Scope,
+    unet: Annotated[list[Path], typer.Option(help="Folder of a network that a training kept; may be repeated.")],
+    latents: Latents,
+    prepared: Prepared,
+    autoencoder: Autoencoder,
+    output: Annotated[Path, typer.Option(help="The file to write, its columns separated by tabs.")],
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Measure the networks that a training kept on its way: metrics over epochs, steps and seconds."""
+    _begin(log, threads)
+    from decodiff.stages.over_compute import over_compute as stage
+
+    stage(dataset, scope, unet, latents, prepared, autoencoder, output=output, **load(config).sections("over-compute"))
+
+
 @app.command()
 def curves(
     config: ConfigFile,
@@ -578,6 +598,19 @@ def changes_figure(
     from decodiff.reporting.sweep_figures import what_settings_change
 
     what_settings_change(tables, output)
+
+
+@app.command("compute-figure")
+def compute_figure(
+    measured: Annotated[list[Path], typer.Argument(help="What over-compute wrote, once for each data set and scope.")],
+    output: Annotated[Path, typer.Option(help="The PNG to write; the PDF goes beside it.")],
+    log: LogFile = None,
+) -> None:
+    """Draw accuracy over the minutes of training."""
+    _begin(log)
+    from decodiff.reporting.compute_figure import accuracy_by_minutes
+
+    accuracy_by_minutes(measured, output)
 
 
 @app.command("training-curve")

@@ -70,6 +70,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "import-reference": ("diffusion", "training", "model"),
     "correct": ("diffusion", "correction", "inference"),
     "score": ("scoring", "inference"),
+    "over-compute": ("diffusion", "correction", "inference", "scoring", "evaluation", "image"),
     "floor": ("floor", "image.crop"),
     "evaluate": ("evaluation", "image"),
     "curves": ("evaluation.protocol", "image.crop"),

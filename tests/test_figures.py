@@ -9,7 +9,8 @@ from matplotlib.colors import to_hex
 from decodiff.data.rows import Row, write_positions
 from decodiff.errors import InputError
 from decodiff.files import write_csv
-from decodiff.reporting import score_figures, sweep_figures
+from decodiff.reporting import compute_figure, score_figures, sweep_figures
+from decodiff.reporting.compute_figure import accuracy_by_minutes
 from decodiff.reporting.drawing import ANOMALOUS_COLOUR, NORMAL_COLOUR
 from decodiff.reporting.score_figures import scores_and_curves, scores_by_defect
 from decodiff.reporting.sources import Part
@@ -25,7 +26,7 @@ HOSTILE = ("$\\frac$ <b>&amp;", "_hidden", "a" * 70, "%s {} ☃", "$x$")
 def drawn(monkeypatch):
     """Keeps figures open that would be closed when they are saved; a list of them."""
     figures = []
-    for module in (score_figures, sweep_figures):
+    for module in (score_figures, sweep_figures, compute_figure):
         monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     yield figures
     for figure in figures:
@@ -287,3 +288,46 @@ def test_sweeps_drawn_again_are_the_same_to_the_byte(tmp_path):
         what_settings_change([path], tmp_path / f"{name}-F11.png")
     for file in ("F5.png", "F5.pdf", "F11.png", "F11.pdf"):
         assert (tmp_path / f"one-{file}").read_bytes() == (tmp_path / f"two-{file}").read_bytes()
+
+
+def measured_on_the_way(path, minutes, values, scope="all"):
+    """What `over_compute` writes, of a network kept after so many minutes each; a value that is None is none."""
+    rows = [("$A$", scope, 60 * at, *("" if value is None else value for value in of)) for at, of in zip(minutes, values)]
+    lines = [compute_figure.COLUMNS, *rows]
+    path.write_text("".join("\t".join(map(str, line)) + "\n" for line in lines))
+    return path
+
+
+def test_f9_has_every_network_of_every_data_set_and_scope_by_its_minutes(tmp_path, drawn):
+    values = [(0.5, 0.2, 0.3), (0.7, 0.4, 0.5), (0.8, 0.5, 0.6)]
+    files = [
+        measured_on_the_way(tmp_path / "a.tsv", (2, 10, 40), values),
+        measured_on_the_way(tmp_path / "b.tsv", (2, 3, 4), [(value, None, None) for value, *_ in values], "plates"),
+        measured_on_the_way(tmp_path / "c.tsv", (2,), values[:1], "one"),
+        measured_on_the_way(tmp_path / "d.tsv", (2, 4), [(None,) * 3] * 2, "normal images alone"),
+    ]
+    accuracy_by_minutes(files, tmp_path / "F9.png")
+    panels = [axes for axes in drawn[0].axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == [
+        f"\\$A\\$ / {name}" for name in ("all", "plates", "one", "normal images alone")
+    ]
+    assert [axes.get_xscale() for axes in panels[:3]] == ["log", "linear", "linear"], "by how far the minutes range"
+    shown = [[line for line in axes.get_lines() if len(line.get_xdata())] for axes in panels]
+    assert [len(lines) for lines in shown] == [3, 1, 3, 0]
+    for metric, line in enumerate(shown[0]):
+        assert line.get_xdata().tolist() == [2, 10, 40]
+        assert line.get_ydata().tolist() == pytest.approx([100 * of[metric] for of in values])
+    assert shown[1][0].get_ydata().tolist() == pytest.approx([50, 70, 80])
+    assert [text.get_text() for text in panels[3].texts] == ["no metric"]
+    assert len(drawn[0].legends[0].get_texts()) == 3
+
+
+def test_f9_drawn_again_is_the_same_to_the_byte_and_a_file_without_rows_is_named(tmp_path):
+    path = measured_on_the_way(tmp_path / "a.tsv", (2, 10), [(0.5, 0.2, 0.3), (0.7, 0.4, 0.5)])
+    for name in ("one", "two"):
+        accuracy_by_minutes([path], tmp_path / f"{name}-F9.png")
+    for suffix in ("png", "pdf"):
+        assert (tmp_path / f"one-F9.{suffix}").read_bytes() == (tmp_path / f"two-F9.{suffix}").read_bytes()
+    empty = measured_on_the_way(tmp_path / "empty.tsv", (), ())
+    with pytest.raises(InputError, match="empty.tsv: no row in it; measure the networks again"):
+        accuracy_by_minutes([path, empty], tmp_path / "F9.png")

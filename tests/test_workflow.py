@@ -464,6 +464,40 @@ def test_a_second_run_elsewhere_gives_the_same_bytes(finished, tmp_path):
     ).read_bytes()
 
 
+def test_networks_are_kept_and_measured_only_where_a_training_here_is_to_keep_some(tmp_path):
+    toy = yaml.safe_load((ROOT / "tests/toy.yaml").read_text())["training"]
+    keeping = {"training": toy | {"epochs": 3, "kept_epochs": [1, 3]}, "scopes": {"all": ["demo_surfaces"]}}
+    sweeps = {"T6": {"other": {"training.epochs": 2}}}
+    output = snakemake(tmp_path, "-n", "--configfile", write_config(tmp_path, **keeping, sweeps=sweeps))
+    plan = planned(output)
+    assert (plan["train"], plan["over_compute"], plan["compute_figure"]) == (2, 1, 1), "of the first seed"
+    for seed in (0, 1):
+        for epoch in (1, 3):
+            assert f"models/toy/all/seed-{seed}/kept/epoch-{epoch:05d}/diffusion_pytorch_model.safetensors" in output
+    assert plan["train_variant"] == 2 and not re.search(r"sweeps/[^ ]*/kept/", output)
+    model = {"source": "reference", "path": "x"}
+    (tmp_path / "x").touch()
+    for changes in (keeping | {"model": model, "seeds": [0]}, {}):
+        plan = planned(snakemake(tmp_path, "-n", "--configfile", write_config(tmp_path, **changes)))
+        assert plan["report"] == 1 and not {"over_compute", "compute_figure"} & plan.keys()
+
+
+@pytest.mark.slow
+def test_the_last_network_kept_is_measured_as_the_result(tmp_path):
+    toy = yaml.safe_load((ROOT / "tests/toy.yaml").read_text())["training"]
+    keeping = toy | {"epochs": 2, "kept_epochs": [1, 2]}
+    config = write_config(tmp_path, training=keeping, seeds=[0], scopes={"all": ["demo_surfaces"]})
+    part = Path("results/toy/all/seed-0/demo_surfaces")
+    snakemake(tmp_path, "results/toy/figures/F9.pdf", part / "metrics.csv", "--configfile", config)
+    with open(tmp_path / part / "accuracy_over_compute.tsv", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+    with open(tmp_path / part / "metrics.csv", newline="") as stream:
+        mean = list(csv.DictReader(stream))[-1]
+    assert [row["epoch"] for row in rows] == ["1", "2"] and mean.items() - rows[-1].items() == {
+        (name, mean[name]) for name in ("category", "images", "anomalous")
+    }
+
+
 def test_the_papers_configuration_plans_all_jobs():
     plan = planned(snakemake(ROOT, "-n"))
     assert plan.keys() >= {

@@ -21,7 +21,7 @@ STATED_OPERATIONS = {"cuda": 1e14, "cpu": 1.5e11}
 STATED_IMAGES = {"fetch": 50, "prepare": 100, "floor": 10, "evaluate": 50, "evaluate_floor": 50, "curves": 100}
 # seconds of any other job: most of them start, read some files and write one
 STATED_SECONDS = 20
-NETWORK_RULES = ("autoencoder", "encode", "encode_test", "train", "correct", "score")
+NETWORK_RULES = ("autoencoder", "encode", "encode_test", "train", "correct", "score", "over_compute")
 
 # The workflow as Snakemake has read it, put here by the Snakefile: Snakemake's own functions do not give it.
 workflow: Any = None

@@ -147,6 +147,9 @@ class Work:
                 return images * settings["correction"]["steps"] * self._unet(size)
             case "score":
                 return self.images(dataset, False, self._config.members(scope)[dataset]) * 2 * self._coder()[1]
+            case "over_compute":
+                once = self.of("correct", wildcards, settings) + self.of("score", wildcards, settings)
+                return once * len(self._config.training.kept_epochs)
             case "fetch" | "prepare":
                 return self.images(dataset, True) + self.images(dataset, False)
             case "floor" | "evaluate_floor":

@@ -31,7 +31,7 @@ SWEEP_TABLES = {
 
 TRAINING_CURVE = "training"
 COMPARISON_FIGURE, METHOD_FIGURE, STEPS_FIGURE, ACCURACY_FIGURE = "F1", "F2", "F4", "F5"
-SCORES_FIGURE, DEFECTS_FIGURE, CHANGES_FIGURE = "F6", "F10", "F11"
+SCORES_FIGURE, COMPUTE_FIGURE, DEFECTS_FIGURE, CHANGES_FIGURE = "F6", "F9", "F10", "F11"
 FIGURES = {
     METHOD_FIGURE: "The method on one image: what the network is trained on (top) and what it corrects (bottom).",
     "F3": "Input, correction, ground truth and anomaly map: per category the anomalous images of median and of lowest score.",
@@ -52,6 +52,12 @@ SWEEP_FIGURES = {
     "95 % interval over images, or with several seeds their standard deviation.",
     CHANGES_FIGURE: "What the settings of each sweep change: the difference of each line to the baseline, on the same images "
     "and with the same seeds, with its 95 % interval, or with several seeds its standard deviation.",
+}
+
+# of networks that a training kept on its way
+COMPUTE_FIGURES = {
+    COMPUTE_FIGURE: "Accuracy over compute: the network of the first seed as it would be the result after some epochs, over "
+    "the minutes of training up to each.",
 }
 
 # of a network, whatever it is tested on

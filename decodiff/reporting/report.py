@@ -16,7 +16,7 @@ from decodiff.errors import InputError
 from decodiff.files import read_csv, read_text, write_text
 from decodiff.provenance import environment
 from decodiff.reporting.drawing import MAP_COLOURS, outlined
-from decodiff.reporting.names import FIGURES, NETWORK_FIGURES, SWEEP_FIGURES
+from decodiff.reporting.names import COMPUTE_FIGURES, FIGURES, NETWORK_FIGURES, SWEEP_FIGURES
 from decodiff.reporting.sources import Part
 from decodiff.reporting.tables import CAPTIONS, FURTHER_COLUMNS, HEADINGS, footnotes, printed
 from decodiff.reporting.workflow_graph import graph_svg, run_times
@@ -142,7 +142,7 @@ def write_report(
             {
                 "name": path.stem,
                 "where": " / ".join(path.parts[path.parts.index("figures") + 1 : -1]) or "all",
-                "caption": (FIGURES | NETWORK_FIGURES | SWEEP_FIGURES)[path.stem],
+                "caption": (FIGURES | NETWORK_FIGURES | SWEEP_FIGURES | COMPUTE_FIGURES)[path.stem],
                 "image": _data_uri(path.read_bytes(), "png"),
             }
             for path in figures

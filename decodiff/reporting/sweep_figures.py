@@ -63,7 +63,7 @@ def _points(rows: Rows, *columns: str) -> DataFrame:
     )
 
 
-def _colours(metrics: Series) -> dict[str, str]:
+def metric_colours(metrics: Series) -> dict[str, str]:
     """The metrics there are, always in the same colours, the first ones of the style."""
     colours = dict(zip((HEADINGS[metric] for metric in SHOWN), seaborn.color_palette()))
     return {name: colour for name, colour in colours.items() if name in set(metrics)}
@@ -85,7 +85,7 @@ def accuracy_by_steps(table: Path, path: Path) -> None:
     figure, grid = pyplot.subplots(len(parts), 2, figsize=(7.2, 0.3 + 2.3 * len(parts)), squeeze=False)
     for (left, right), (part, own) in zip(grid, parts.items()):
         points = _points(own, "S", "images/s").astype({"S": float, "images/s": float})
-        colours = _colours(points["metric"])
+        colours = metric_colours(points["metric"])
         for axes, column in ((left, "S"), (right, "images/s")):
             seaborn.lineplot(
                 points,
@@ -170,7 +170,7 @@ def _differences(axes: Axes, changes: Changes, part: tuple[str, str]) -> None:
     rows = changes.parts.get(part, {})
     points = _points([{"line": str(changes.labels.index(label)), **row} for label, row in rows.items()], "line")
     points["line"] = points["line"].astype(int)
-    colours = _colours(points["metric"])
+    colours = metric_colours(points["metric"])
     # The table has the intervals. So of a point seaborn gets three values, first the difference itself, and computes nothing.
     ends = [points.assign(percent=points["percent"] + reach) for reach in (0, -points["below"], points["above"])]
     axes.axvline(0, zorder=0.9, color="0.4", linewidth=0.8)

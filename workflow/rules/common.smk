@@ -20,6 +20,7 @@ from decodiff.reporting.names import (
     ACCURACY_FIGURE,
     CHANGES_FIGURE,
     COMPARISON_FIGURE,
+    COMPUTE_FIGURE,
     DEFECTS_FIGURE,
     FIGURES,
     METHOD_FIGURE,
@@ -79,6 +80,8 @@ ALL_TABLES = [*run_tables(len({part.split("/")[1] for part in PARTS}), HAS_BOTH_
 
 # epochs after which the trainings of the run itself keep their networks
 KEPT_EPOCHS = CONFIG.training.kept_epochs if CONFIG.model.source == "train" else ()
+if KEPT_EPOCHS:
+    FIGURE_FILES.append(f"{RESULTS}/figures/{COMPUTE_FIGURE}")
 
 if "T2" in SWEEPS:
     FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in SWEPT]

@@ -11,6 +11,7 @@ FIGURE_MODULES = {
     STEPS_FIGURE: "decodiff.reporting.course",
     COMPARISON_FIGURE: "decodiff.reporting.course",
     **dict.fromkeys((ACCURACY_FIGURE, CHANGES_FIGURE), "decodiff.reporting.sweep_figures"),
+    COMPUTE_FIGURE: "decodiff.reporting.compute_figure",
     TRAINING_CURVE: "decodiff.reporting.training_curve",
 }
 STYLE = ("reporting/paper.mplstyle",)
@@ -328,6 +329,24 @@ rule changes_figure:
         runtime=growing(10),
     shell:
         "decodiff changes-figure {input:q} --output {output[0]:q} --log {log:q}"
+
+
+rule compute_figure:
+    input:
+        [f"{results}/{COMPUTE_FILE}" for results in SHOWN_PARTS],
+    output:
+        figure_files(COMPUTE_FIGURE),
+    params:
+        code=code_hash(FIGURE_MODULES[COMPUTE_FIGURE], files=STYLE),
+    log:
+        f"{LOGS}/{COMPUTE_FIGURE}.log",
+    benchmark:
+        f"{LOGS}/{COMPUTE_FIGURE}.tsv"
+    resources:
+        mem_mb=growing(1000),
+        runtime=growing(10),
+    shell:
+        "decodiff compute-figure {input:q} --output {output[0]:q} --log {log:q}"
 
 
 rule training_curve:

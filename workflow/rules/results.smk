@@ -213,6 +213,40 @@ rule evaluate_floor:
         "--results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
 
 
+COMPUTE_FILE = "accuracy_over_compute.tsv"
+
+
+rule over_compute:
+    input:
+        kept=kept_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
+        latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
+        images=f"data/{{dataset}}/{PREPARED}/test.csv",
+        masks=rules.evaluate.input.masks,
+        autoencoder=rules.autoencoder.output,
+    output:
+        f"{PART}/{COMPUTE_FILE}",
+    params:
+        code=code_hash("decodiff.stages.over_compute"),
+        settings=settings("over-compute"),
+        unets=lambda wildcards, input: [f"--unet={path}" for path in dict.fromkeys(map(folder, input.kept))],
+        latents=lambda wildcards, input: folder(input.latents),
+        prepared=lambda wildcards, input: folder(input.images),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
+    log:
+        f"{PART_LOG}-over-compute.log",
+    benchmark:
+        f"{PART_LOG}-over-compute.tsv"
+    threads: NETWORK_THREADS
+    resources:
+        device=1,
+        mem_mb=growing(8000),
+        runtime=growing(480),
+    shell:
+        "decodiff over-compute --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
+        "{params.unets:q} --latents {params.latents:q} --prepared {params.prepared:q} --autoencoder {params.autoencoder:q} "
+        "--output {output:q} --threads {threads} --log {log:q}"
+
+
 CURVE_FILES = ("precision_recall.csv", "region_overlap.csv")
 
 
