@@ -5,16 +5,19 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -25,6 +28,7 @@ from decodiff.data.rows import Row, write_rows
 from decodiff.data.views import View, cropped, to_tensor, view_probabilities, views
 from decodiff.errors import InputError
 from decodiff.files import write_json
+from decodiff.interruption import noted
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.storage import States
 from decodiff.models.unet import build_unet, load_unet
@@ -320,7 +324,7 @@ def test_a_network_is_kept_as_the_training_would_give_it_there(tmp_path, average
     assert kept_digests(tmp_path / "unet").keys() == {"epoch-00001", "epoch-00003"}
     assert not (tmp_path / "plain/kept").exists() and not list(tmp_path.glob("*-kept"))
     torch.manual_seed(derived_seed(3, "unet weights"))
-    data = TrainingData([item], IMAGE, None)
+    data = TrainingData([item], IMAGE, MASKING, None)
     loop = Loop(build_unet("UNet_mini", 2), data, DIFFUSION, MASKING, settings, 3)
     loop.log = loop_module.TrainingLog(list(range(10)), 10, None, 0)
     seconds = []
@@ -404,6 +408,56 @@ def test_seconds_of_a_training_go_on_after_an_interruption_and_leave_out_what_is
     assert second.speeds[1]["images_per_second"] == "2.00"
 
 
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize(("during", "saved"), [(0, 2), (1, 2), (2, 3), (8, 9)])
+def test_a_training_that_is_asked_to_end_saves_a_state_after_its_step_and_goes_on_there(
+    number, ends, during, saved, tmp_path, monkeypatch
+):
+    item = latents_on_disk(tmp_path)
+    # three batches an epoch, of which the first two make an optimiser's step
+    settings = training(epochs=3, batch_size=3, gradient_accumulation=2, ema_decay=0.9)
+    train_on([item], settings, tmp_path / "whole")
+    original, before = Loop._take_step, [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+
+    def asked(self):
+        if self.step == during:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGINT)  # once more changes nothing
+        return original(self)
+
+    monkeypatch.setattr(Loop, "_take_step", asked)
+    with pytest.raises(ends) as error:
+        train_on([item], settings, tmp_path / "asked")
+    assert number == signal.SIGINT or error.value.code == 128 + signal.SIGTERM
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    assert sorted(path.name for path in tmp_path.glob("*asked*")) == [f"asked-state-{saved:09d}.pt"], "and no lock"
+    monkeypatch.setattr(Loop, "_take_step", original)
+    train_on([item], settings, tmp_path / "asked")
+    assert digest(tmp_path / "asked") == digest(tmp_path / "whole")
+    assert (tmp_path / "asked" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+
+
+def test_what_is_ignored_stays_ignored_and_other_threads_note_nothing():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with noted() as request:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert request.signal is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    def elsewhere():
+        with noted() as request:
+            handlers.append(signal.getsignal(signal.SIGTERM))
+        handlers.append(request.signal)
+
+    handlers = []
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGTERM), None]
+
+
 def start_training(tmp_path, output, epochs):
     """A training in a process of its own, with a state after every step."""
     code = (
@@ -475,29 +529,58 @@ def test_a_disk_that_takes_no_more_leaves_the_last_good_state(tmp_path):
 # ---- several processes
 
 
-def test_two_processes_train_as_one(tmp_path):
-    item = latents_on_disk(tmp_path, images=10)
-    # batches of 4, 4 and 2 images, the last of an odd number for either
-    settings = training(epochs=3, gradient_accumulation=2, kept_epochs=(2,))
+def several_processes(tmp_path, item, settings):
+    """The command that trains by two processes, with the configuration that it reads."""
     config = yaml.safe_load((Path(__file__).parent / "toy.yaml").read_text())
     config |= {
         "data": {"bolts": {"kind": "folder", "source": "x"}},
         "scopes": {"all": ["bolts"]},
         "image": IMAGE.model_dump(),
         "masking": {"patch_sides": [1, 2], "patch_probabilities": [0.5, 0.5]},
-        "training": settings.model_dump(),
+        "training": settings.model_dump(mode="json"),
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    train_on([item], settings, tmp_path / "one")
     command = ["torchrun", "--standalone", "--nproc-per-node", "2", "--no-python", "decodiff", "train"]
     command += ["--config", tmp_path / "config.yaml", "--scope", "all", "--seed", "0", "--latents", item.latents]
-    command += ["--prepared", item.prepared, "--output", tmp_path / "two", "--threads", "1"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return [*command, "--prepared", item.prepared, "--output", tmp_path / "two", "--threads", "1"]
+
+
+WITH_PATH = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def test_two_processes_train_as_one(tmp_path):
+    item = latents_on_disk(tmp_path, images=10)
+    # batches of 4, 4 and 2 images, the last of an odd number for either
+    settings = training(epochs=3, gradient_accumulation=2, kept_epochs=(2,))
+    train_on([item], settings, tmp_path / "one")
+    command = several_processes(tmp_path, item, settings)
+    done = subprocess.run(command, env=WITH_PATH, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     assert losses(tmp_path / "one")[0] != losses(tmp_path / "one")[-1]
     assert kept_digests(tmp_path / "two").keys() == kept_digests(tmp_path / "one").keys() == {"epoch-00002"}
+
+
+@pytest.mark.slow
+def test_two_processes_of_which_one_is_asked_to_end_stop_at_the_same_step(tmp_path):
+    item = latents_on_disk(tmp_path, images=10)
+    command = several_processes(tmp_path, item, training(epochs=400))
+    folder = tmp_path / "tensorboard"
+    with open(tmp_path / "said", "w") as said:
+        process = subprocess.Popen([*command, "--tensorboard", folder], env=WITH_PATH, stdout=said, stderr=said)
+    while process.poll() is None and not folder.is_dir():
+        time.sleep(0.05)
+    second = next(
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if child.name() == "decodiff" and child.environ()["RANK"] == "1"
+    )
+    second.send_signal(signal.SIGTERM)
+    assert process.wait(120) != 0
+    said = (tmp_path / "said").read_text()
+    assert re.search(r"interrupted after step \d+ of 1200", said), said[-3000:]
+    (state,) = tmp_path.glob("two-state-*.pt")
+    assert torch.load(state, weights_only=True)["step"] < 1200
 
 
 def test_processes_take_disjoint_parts_of_each_batch_with_masks_of_their_own(tmp_path):
@@ -648,4 +731,29 @@ def test_an_interrupted_autoencoder_ends_with_the_same_weights_to_the_bit(tmp_pa
         train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "broken")
     monkeypatch.setattr(States, "save", saved)
     again = train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "broken").module.state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+@pytest.mark.parametrize("during", [0, 3, 7])
+def test_an_autoencoder_that_is_asked_to_end_saves_a_state_and_goes_on_there(during, tmp_path, monkeypatch):
+    settings = TrainedAutoencoder(
+        source="train", channels=4, steps=8, batch_size=4, crop=8, latent_channels=2, procedural_images=2
+    )
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    whole = train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "whole").module.state_dict()
+    original, batches = autoencoder_stage.network_input, []
+
+    def asked(batch, contrast):
+        batches.append(batch)
+        # a step draws from normal and from procedural images
+        if len(batches) == 2 * during + 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(batch, contrast)
+
+    monkeypatch.setattr(autoencoder_stage, "network_input", asked)
+    with pytest.raises(SystemExit) as error:
+        train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "asked")
+    assert error.value.code == 143
+    assert [path.name for path in tmp_path.glob("asked*")] == [f"asked-state-{during + 1:09d}.pt"]
+    again = train_autoencoder(settings, Image(resize=16, crop=16), [images], 0, tmp_path / "asked").module.state_dict()
     assert all(torch.equal(whole[name], again[name]) for name in whole)

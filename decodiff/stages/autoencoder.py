@@ -19,6 +19,7 @@ from decodiff.data.views import cropped, network_input
 from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.files import alone, read_array
+from decodiff.interruption import noted
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.cells import fit_components
 from decodiff.models.storage import States
@@ -75,7 +76,8 @@ def train_autoencoder(
 ) -> Autoencoder:
     """Train to reproduce crops of normal and of procedural images (mean absolute error).
 
-    Procedural images make it reproduce what no normal image holds; without them it blurs the defects to be found.
+    Procedural images make it reproduce what no normal image holds; without them it blurs the defects to be found. Asked to end
+    by SIGINT or SIGTERM, it saves a state after the step under way and ends.
 
     Args:
         settings: size and training.
@@ -86,6 +88,7 @@ def train_autoencoder(
 
     Raises:
         InputError: the loss is not a number.
+        KeyboardInterrupt, SystemExit: the process was asked to end, and the state is saved.
     """
     torch.manual_seed(derived_seed(seed, "autoencoder weights"))
     module = build_autoencoder(settings.channels, settings.downsampling, settings.blocks, settings.latent_channels).to(device())
@@ -116,37 +119,42 @@ def train_autoencoder(
         first = state["step"]
         log.info("resumed at step %d", first)
     progress = tqdm(range(first, settings.steps), "train autoencoder", settings.steps, initial=first, unit="step")
-    for step in progress:
-        source = sources[step % len(sources)]
-        batch = [
-            _crops(source, normal, settings.crop, image.contrast, random),
-            _crops(leaves, settings.batch_size - normal, settings.crop, image.contrast, random),
-        ]
-        images = torch.cat(batch).to(device())
-        latent = module.encode(images).latents
-        jitter = torch.randn(latent.shape, generator=noise).to(latent) * settings.posterior_std * latent.detach().std()
-        loss = functional.l1_loss(module.decode(latent + jitter).sample, images)
-        if not torch.isfinite(loss):
-            raise InputError(f"autoencoder: the loss is {loss.item()} at step {step}; lower autoencoder.learning_rate")
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), MAX_GRADIENT_NORM)
-        optimizer.step()
-        schedule.step()
-        if step % 50 == 0:
-            progress.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
-        if (step + 1) % STEPS_PER_CHECKPOINT == 0:
-            states.save(
-                step + 1,
-                {
-                    "module": module.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "noise": noise.get_state(),
-                    "random": random.bit_generator.state,
-                    "step": step + 1,
-                },
-            )
+    with noted() as request:
+        for step in progress:
+            source = sources[step % len(sources)]
+            batch = [
+                _crops(source, normal, settings.crop, image.contrast, random),
+                _crops(leaves, settings.batch_size - normal, settings.crop, image.contrast, random),
+            ]
+            images = torch.cat(batch).to(device())
+            latent = module.encode(images).latents
+            jitter = torch.randn(latent.shape, generator=noise).to(latent) * settings.posterior_std * latent.detach().std()
+            loss = functional.l1_loss(module.decode(latent + jitter).sample, images)
+            if not torch.isfinite(loss):
+                raise InputError(f"autoencoder: the loss is {loss.item()} at step {step}; lower autoencoder.learning_rate")
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), MAX_GRADIENT_NORM)
+            optimizer.step()
+            schedule.step()
+            if step % 50 == 0:
+                progress.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+            is_asked = request.signal is not None
+            if is_asked or (step + 1) % STEPS_PER_CHECKPOINT == 0:
+                states.save(
+                    step + 1,
+                    {
+                        "module": module.state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "schedule": schedule.state_dict(),
+                        "noise": noise.get_state(),
+                        "random": random.bit_generator.state,
+                        "step": step + 1,
+                    },
+                )
+            if is_asked:
+                log.info("interrupted after step %d of %d, which the next start goes on from", step + 1, settings.steps)
+                request.end()
     module.eval()
     module.register_to_config(scaling_factor=_measure_scaling(module, _whole(sources, image)))
     return Autoencoder(module, settings.posterior_std)

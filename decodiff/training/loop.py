@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from decodiff.devices import device
 from decodiff.errors import InputError
+from decodiff.interruption import Request, noted
 from decodiff.models.storage import States
 from decodiff.objectives import Example, corrupted_example, deviation_example, noise_example, squared_errors
 from decodiff.scheduler import build_scheduler
@@ -34,7 +35,7 @@ from decodiff.training.log import TrainingLog
 
 log = logging.getLogger(__name__)
 
-# seconds of work that an interruption may cost
+# seconds of work that a kill may cost; an interruption costs none
 SECONDS_PER_STATE = 600
 FILES_NAMED = 4
 
@@ -227,6 +228,9 @@ class Loop:
     def run(self, states: States, kept: Kept, look: Look | None = None) -> None:
         """Train to the end, from the newest state if there is one and the networks kept before it are there too.
 
+        Asked to end by SIGINT or SIGTERM, it saves a state after the optimiser's step under way and ends; of several processes
+        all do so after the same step, also where one alone was asked.
+
         Args:
             states: where to keep states.
             kept: where to keep the networks of ``training.kept_epochs``.
@@ -234,7 +238,15 @@ class Loop:
 
         Raises:
             InputError: a loss is not a number, or a state cannot be read, or a state or a kept network cannot be written.
+            KeyboardInterrupt, SystemExit: the process was asked to end, and the state is saved.
         """
+        with noted() as request:
+            self._begin(states, kept)
+            self._train(states, kept, look, request)
+        self.log.close()
+
+    def _begin(self, states: States, kept: Kept) -> None:
+        """From the newest state, if there is one and the networks kept before it are there too."""
         state = states.load()
         if state and (lost := kept.lost(state["step"] // self.steps_per_epoch)):
             log.warning("%s: gone, or of another training; so this one begins anew", lost)
@@ -250,26 +262,47 @@ class Loop:
         self.log = TrainingLog(self.timesteps.tolist(), self.diffusion.num_train_timesteps, self._tensorboard, epoch)
         if state:
             self.log.restore(state["log"])
-        saved, pending = time.monotonic(), None
+
+    def _train(self, states: States, kept: Kept, look: Look | None, request: Request) -> None:
+        saved, pending, heard = time.monotonic(), None, False
         with tqdm(
             desc="train", total=self.steps, initial=self.step, unit="step", disable=not self.accelerator.is_main_process
         ) as progress:
             while self.step < self.steps:
-                latest = self._take_step()
+                latest, before, heard = self._take_step(), heard, self._heard(request)
                 if pending:  # now that the next one is under way
                     pending.check()
                 self.step, pending = self.step + 1, latest
                 progress.update()
                 if self.step % self.steps_per_epoch == 0:
                     self._end_epoch(progress, kept, look)
-                due = time.monotonic() - saved > SECONDS_PER_STATE and self._group(self.step - 1)[1]
-                if due and self.step < self.steps and self.accelerator.is_main_process:
+                if not self._group(self.step - 1)[1]:
+                    continue
+                # several processes go by what they heard a step ago, which they need not wait for
+                is_asked = bool(heard if self.accelerator.num_processes == 1 else before)
+                is_due = time.monotonic() - saved > SECONDS_PER_STATE and self.step < self.steps
+                if (is_asked or is_due) and self.accelerator.is_main_process:
                     pending.check()
                     states.save(self.step, self._state())
                     saved = time.monotonic()
+                if is_asked:
+                    self._end_early(request)
         if pending:
             pending.check()
+
+    def _heard(self, request: Request) -> bool | torch.Tensor:
+        """Whether this process was asked to end by now; with several, how many of them were: all hear it at the same step."""
+        is_asked = request.signal is not None
+        if self.accelerator.num_processes == 1:
+            return is_asked
+        return self.accelerator.reduce(torch.tensor(float(is_asked), device=self.accelerator.device), "sum")
+
+    def _end_early(self, request: Request) -> None:
+        """End as asked, once the first process has saved the state."""
         self.log.close()
+        self.accelerator.wait_for_everyone()
+        log.info("interrupted after step %d of %d, which the next start goes on from", self.step, self.steps)
+        request.end()
 
     def _end_epoch(self, progress: tqdm, kept: Kept, look: Look | None) -> None:
         epoch = self.step // self.steps_per_epoch
