@@ -493,6 +493,18 @@ def plan(
     show(*planned(context.args, rate), rate)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def piece(
+    context: typer.Context,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long it may take.")] = 9.0,
+) -> None:
+    """Run `snakemake` for some minutes; the next piece goes on. Takes its options besides; status 75: more is to do."""
+    _begin(None)
+    from decodiff.pieces import piece as run_piece
+
+    sys.exit(run_piece(context.args, minutes))
+
+
 @app.command()
 def explain(
     table: Annotated[Path, typer.Argument(help="CSV of a table, in results/<run>/tables.")],
