@@ -3,9 +3,9 @@
     python benchmarks/answers.py results/<run>/config.yaml --scope <scope> --dataset <data set> [--output answers.png]
 
 Reads a finished run of a data set with pixel masks. An answer is how far the correction moves a latent cell, the mean over
-channels. Clean cells are those of normal test images, real defects the cells of anomalous ones that the mask covers by half or
-more, corrupted cells those of training images with made content, encoded and corrected like a test image. Prints, for either kind
-of cell, the AUROC against clean ones, and draws the three distributions. Where corrupted cells are told from clean ones and real
+channels. Clean cells are those of normal test images; real defects are cells of anomalous ones, half or more in the mask;
+made content is that of training images that are corrupted as in training, then encoded and corrected like a test image. Prints
+the AUROC of either against clean cells, and draws the three distributions. Where made content is told from clean cells and real
 defects are not, the network has learnt the corruption and not what is normal.
 
 It looks at test labels, so it explains a result and must not choose a setting.
