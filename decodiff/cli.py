@@ -100,6 +100,21 @@ def fetch(
 
 
 @app.command()
+def make_defects(
+    source: Annotated[Path, typer.Argument(help="Manifest of the data set in whose training images defects are made.")],
+    dataset: Dataset,
+    output: Annotated[Path | None, typer.Option(help="Manifest to write; by default data/<name>/manifest.csv.")] = None,
+    log: LogFile = None,
+    threads: Threads = None,
+) -> None:
+    """Make a data set of another's training images and defects made in them, to compare settings on."""
+    _begin(log)
+    from decodiff.stages.make_defects import make_defects as stage
+
+    stage(source, dataset, output or Path("data", dataset, "manifest.csv"), threads)
+
+
+@app.command()
 def prepare(
     manifest: Annotated[Path, typer.Argument(help="Manifest of the data set.")],
     resize: Annotated[int, typer.Option(min=1, help="Side of the prepared images in pixels.")],

@@ -56,6 +56,8 @@ MERGE_TAG = "tag:yaml.org,2002:merge"
 EACH_CATEGORY = "{category}"
 # the folder of the method without a network, its scope in metrics, and its line in the tables of settings
 FLOOR = "floor"
+# in the registry, what is made of another's training images
+MADE = "made"
 # folders beside those of the scopes
 RESERVED = ("autoencoder", "latents", "tables", "figures", "sweeps", FLOOR)
 
@@ -134,7 +136,27 @@ class Config(Section):
         return REGISTRY[self.data[dataset].kind or dataset]
 
     def _categories(self, dataset: str) -> tuple[str, ...]:
-        return self.entry(dataset).categories if (self.data[dataset].kind or dataset) in REGISTRY else ()
+        images = of if (of := self.data[dataset].of) in self.data else dataset
+        return self.entry(images).categories if (self.data[images].kind or images) in REGISTRY else ()
+
+    @property
+    def arrays(self) -> list[str]:
+        """The data sets whose images the run needs. One in no scope, of which another is made, need only be fetched."""
+        trained = {dataset for scope in self.scopes for dataset in self.members(scope)}
+        sources = {data.of for data in self.data.values()}
+        return [name for name in self.data if name in trained or name not in sources]
+
+    def _made_problems(self, name: str) -> list[str]:
+        data = self.data[name]
+        if (data.kind or name) != MADE:
+            return [f"data.{name}.of: only with kind {MADE}; leave it out"] if data.of else []
+        others = [other for other, entry in self.data.items() if (entry.kind or other) != MADE]
+        if data.of not in others:
+            found = "not set" if data.of is None else f"{data.of!r} is not under data, or is made itself"
+            return [f"data.{name}.of: {found}; name the data set whose training images get defects ({', '.join(others)})"]
+        if data.source or data.hold_out or data.split != "all":
+            return [f"data.{name}: source, split and hold_out are those of {data.of}; leave them out"]
+        return []
 
     def _data_problems(self) -> list[str]:
         problems = []
@@ -146,6 +168,8 @@ class Config(Section):
                 )
             elif data.kind and name in REGISTRY and data.kind != name:
                 problems.append(f"data.{name}.kind: {name} is a data set by itself; call your own otherwise")
+            elif made_problems := self._made_problems(name):
+                problems += made_problems
             elif data.split == "released" and not self.entry(name).held_out:
                 problems.append(f"data.{name}.split: {self.entry(name).title} has no split 'released'")
             elif data.split == "released" and data.hold_out:
@@ -301,14 +325,16 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_augmentations(settings: dict[str, Any]) -> dict[str, Any]:
     """Give every data set that states no augmentation the one meant for it."""
-    known, data = settings.get("augmentation"), settings.get("data")
+    known, data = settings.get("augmentation", {}), settings.get("data")
     if not isinstance(known, Mapping) or not isinstance(data, Mapping):
         return settings
     completed = {}
     for name, entry in data.items():
         if isinstance(entry, Mapping) and "augmentation" not in entry:
-            # a kind that is no text is refused with the rest
-            meant = known.get(str(entry.get("kind") or name), known.get("default"))
+            # made of the images of another: what is meant for those; what is no text is refused with the rest
+            of = str(entry.get("of"))
+            images, told = (of, data[of]) if isinstance(data.get(of), Mapping) else (name, entry)
+            meant = told.get("augmentation", known.get(str(told.get("kind") or images), known.get("default")))
             entry = {**entry, **({"augmentation": meant} if meant is not None else {})}
         completed[name] = entry
     return {**settings, "data": completed}
@@ -323,7 +349,9 @@ def _single_categories(scope: str, members: Iterable[str], data: Mapping[str, An
     for member in members:
         if member not in data:
             raise InputError(f"scopes.{scope}: {member!r} is not under data; a scope for each category names whole data sets")
-        kind = (data[member].get("kind") if isinstance(data[member], Mapping) else None) or member
+        images = (data[member].get("of") if isinstance(data[member], Mapping) else None) or member
+        told = data.get(images) if isinstance(images, str) else None
+        kind = (told.get("kind") if isinstance(told, Mapping) else None) or images
         categories = REGISTRY[kind].categories if isinstance(kind, str) and kind in REGISTRY else ()
         if not categories:
             name = scope.replace(EACH_CATEGORY, "bolt")

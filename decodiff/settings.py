@@ -91,6 +91,7 @@ class Data(Section):
         kind: name of the registry that says what it is; needed when the data set has a name of the user's own.
         split: ``all`` trains on all training images; ``released`` leaves out those that the authors held out.
         hold_out: part of each category's training images to leave out of training, for choosing a threshold on them.
+        of: with the kind ``made``, the data set of the run in whose training images defects are made.
         augmentation: of its training images.
     """
 
@@ -98,6 +99,7 @@ class Data(Section):
     kind: Name | None = None
     split: Literal["all", "released"] = "all"
     hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    of: Name | None = None
     augmentation: Augmentation = Augmentation()
 
 

@@ -29,7 +29,7 @@ CODE = ("Snakefile", "decodiff", "workflow")
 
 def _data(config: Config) -> list[str]:
     """What is known of the data sets, and folders of their arrays but for those that the code itself generates."""
-    known = [dataset for dataset in config.data if config.entry(dataset).origin != "generated"]
+    known = [dataset for dataset in config.arrays if config.entry(dataset).origin != "generated"]
     prepared = [f"data/{dataset}/prepared-{config.image.resize}" for dataset in known]
     return [*(f"data/{dataset}/{name}" for dataset in config.data for name in ("manifest.csv", "origin.json")), *prepared]
 

@@ -67,6 +67,21 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
         ({"data": {"bolts": {"kind": "imagenet"}}, "scopes": {"all": ["bolts"]}}, "data.bolts: no such data set; choose"),
         ({"data": {"visa": {"kind": "folder"}}, "scopes": {"all": ["visa"]}}, "data.visa.kind: visa is a data set by itself"),
         (
+            {"data": {"mine": {"kind": "made"}, "demo": {}}},
+            r"data.mine.of: not set; name the data set whose training images get defects \(demo\)",
+        ),
+        ({"data": {"made": {"of": "x"}, "demo": {}}}, r"data.made.of: 'x' is not under data, or is made itself; .* \(demo\)"),
+        (
+            {"data": {"mine": {"kind": "made", "of": "mine"}, "demo": {}}},
+            "data.mine.of: 'mine' is not under data",
+        ),
+        ({"data": {"a": {"kind": "made", "of": "made"}, "made": {"of": "demo"}, "demo": {}}}, "data.a.of: 'made' is not under"),
+        ({"data": {"demo": {"of": "visa"}, "visa": {}}}, "data.demo.of: only with kind made; leave it out"),
+        (
+            {"data": {"made": {"of": "demo", "hold_out": 0.1}, "demo": {}}},
+            "data.made: source, split and hold_out are those",
+        ),
+        (
             {"data": {"visa": {"split": "released"}}, "scopes": {"all": ["visa"]}},
             "data.visa.split: VisA has no split 'released'",
         ),
@@ -329,6 +344,18 @@ def test_a_data_set_of_ones_own_name_is_of_a_known_kind():
     assert config.members("one") == {"mine": ()}, "what its folder turns out to hold"
     with pytest.raises(InputError, match="scopes.all: old has no category 'bolt'"):
         validate(demo(data=own, scopes={"all": ["old/bolt"]}))
+
+
+def test_made_defects_go_by_the_data_set_they_are_made_of():
+    data = {"made": {"of": "demo"}, "demo": {"augmentation": {"half_turn_probability": 0.5}}}
+    config = validate(demo(data=data, scopes={"{category}": ["made"], "all": ["made"]}))
+    assert config.data["made"].augmentation == config.data["demo"].augmentation
+    assert config.members("all") == {"made": ("weave", "ring", "grid")} and config.members("ring") == {"made": ("ring",)}
+    assert config.arrays == ["made"], "its images need only be fetched"
+    assert validate(demo(data=data, scopes={"all": ["demo", "made"]})).arrays == ["made", "demo"]
+    known = {"demo": {"brightness": 0.1}, "made": {"brightness": 0.3}, "default": {"brightness": 0.2}}
+    config = validate(demo(data={"made": {"of": "demo"}, "demo": {}}, scopes={"all": ["made"]}, augmentation=known))
+    assert config.data["made"].augmentation.brightness == 0.1
 
 
 def test_members_keep_the_registrys_order_and_name_single_categories():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from decodiff.data.images import as_rgb, decode, decode_mask, mask_area, mask_files, read_bytes
 from decodiff.data.layouts import Entry
 from decodiff.data.parallel import in_order
+from decodiff.data.registry import Counts
 from decodiff.data.rows import SPLITS, Row
 from decodiff.errors import InputError, printable
 from decodiff.files import bytes_sha256, remove, write_text
@@ -20,7 +22,8 @@ from decodiff.files import bytes_sha256, remove, write_text
 PROBLEMS_SHOWN = 5
 # what stands beside the categories in files of results
 RESERVED = ("mean", "recall", "false_positive_rate")
-PROBLEMS_FILE = "problems.txt"
+# beside the manifest: what is wrong; what the data set is, for the reader and for the next time
+PROBLEMS_FILE, RECORD = "problems.txt", "origin.json"
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,12 @@ def _set_problems(entries: list[Entry], known: tuple[str, ...], root: Path) -> l
         elif entry.split == "train" and entry.label:
             problems.append(f"{entry.image}: an anomalous image in the training set; move it to the test set")
     return problems
+
+
+def count_images(rows: list[Row]) -> Counts:
+    """Numbers of images in the rows of a manifest."""
+    found = Counter((row.split, row.label) for row in rows)
+    return Counts(found["train", 0], found["test", 0], found["test", 1], found["validation", 0])
 
 
 def shared_images(rows: list[Row]) -> list[tuple[str, str]]:

@@ -26,8 +26,8 @@ class DataSet:
     Attributes:
         title: its name as papers print it.
         layout: which reader of `decodiff.data.layouts` understands it.
-        origin: ``generated`` here, ``downloaded``, taken from an installed Python ``package``, got ``by hand``, or the user's
-            ``own`` images, of which nothing is known beforehand.
+        origin: ``generated`` here, ``downloaded``, taken from an installed Python ``package``, got ``by hand``, ``made`` of
+            the training images of another, or the user's ``own`` images, of which nothing is known beforehand.
         licence: short name of the licence.
         citation: how to cite it, one line.
         homepage: where a person reads about it and gets it by hand.
@@ -46,7 +46,7 @@ class DataSet:
 
     title: str
     layout: Literal["mvtec", "visa", "mtd", "elpv", "ksdd2", "real_iad", "csv"]
-    origin: Literal["generated", "downloaded", "package", "by hand", "own"]
+    origin: Literal["generated", "downloaded", "package", "by hand", "made", "own"]
     licence: str
     citation: str
     homepage: str
@@ -271,6 +271,15 @@ REGISTRY: dict[str, DataSet] = {
         citation="the user's own",
         homepage="docs/datasets.md",
         summary="A CSV that lists images.",
+    ),
+    "made": DataSet(
+        title="Made defects",
+        layout="mvtec",
+        origin="made",
+        licence="that of the images",
+        citation="that of the images",
+        homepage="docs/datasets.md",
+        summary="Training images of another data set, some of them held out and with defects of eight kinds made in them.",
     ),
 }
 

@@ -18,7 +18,10 @@ from decodiff.errors import InputError
 # bfloat16 (312e12), on a processor what two cores reach in `benchmarks/infer.py`.
 STATED_OPERATIONS = {"cuda": 1e14, "cpu": 1.5e11}
 # images per second of rules without networks on some cores, where nothing was measured
-STATED_IMAGES = {"fetch": 50, "prepare": 100, "floor": 10, "evaluate": 50, "evaluate_floor": 50, "curves": 100}
+STATED_IMAGES = {
+    **{"fetch": 50, "make_defects": 20, "prepare": 100, "floor": 10},
+    **{"evaluate": 50, "evaluate_floor": 50, "curves": 100},
+}
 # seconds of any other job: most of them start, read some files and write one
 STATED_SECONDS = 20
 NETWORK_RULES = ("autoencoder", "encode", "encode_test", "train", "correct", "score", "over_compute")

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
 from decodiff.config import Config
+from decodiff.data.made_defects import KINDS, held_out
 from decodiff.data.rows import read_rows
 from decodiff.data.views import views
 from decodiff.models.autoencoder import STABLE_DIFFUSION, build_autoencoder
@@ -86,6 +87,12 @@ class Work:
         manifest = self._data / dataset / "manifest.csv"
         if manifest.is_file():
             return Counter(row.category for row in read_rows(manifest) if (row.split == "train") == is_trained)
+        if of := self._config.data[dataset].of:
+            normal = self._count(of, True)
+            kept_out = {category: held_out(count) for category, count in normal.items()}
+            if is_trained:
+                return {category: count - kept_out[category] for category, count in normal.items()}
+            return {category: count * (1 + len(KINDS)) for category, count in kept_out.items()}
         entry = self._config.entry(dataset)
         if entry.counts is None:
             self.unknown.add(dataset)
@@ -150,7 +157,7 @@ class Work:
             case "over_compute":
                 once = self.of("correct", wildcards, settings) + self.of("score", wildcards, settings)
                 return once * len(self._config.training.kept_epochs)
-            case "fetch" | "prepare":
+            case "fetch" | "make_defects" | "prepare":
                 return self.images(dataset, True) + self.images(dataset, False)
             case "floor" | "evaluate_floor":
                 return self.images(dataset, False)

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 from decodiff.data.archives import MAX_RATIO
 from decodiff.data.images import MAX_PIXELS, SUFFIXES
 from decodiff.data.layouts import TRAIN_FRACTION
+from decodiff.data.made_defects import HELD_OUT, HELD_OUT_SHARE, TRIES
 from decodiff.data.registry import REGISTRY, DataSet
 from decodiff.data.rows import Row, read_rows
 from decodiff.files import read_array, write_text
@@ -107,6 +108,9 @@ def write(path: Path, prepared: list[Path]) -> None:
         max_pixels=MAX_PIXELS,
         max_ratio=MAX_RATIO,
         train_percent=round(100 * TRAIN_FRACTION),
+        held_out=HELD_OUT,
+        held_out_percent=round(100 * HELD_OUT_SHARE),
+        tries=TRIES,
     )
     write_text(path, text)
     log.info("%s: %d data sets", path, len(REGISTRY))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,13 @@ from decodiff.data import demo
 from decodiff.data.archives import is_unpacked, unpack
 from decodiff.data.download import download
 from decodiff.data.layouts import find_root, installed_folder, left_out, read_layout
-from decodiff.data.manifest import PROBLEMS_FILE, Content, check_entries, refuse, shared_images
+from decodiff.data.manifest import PROBLEMS_FILE, RECORD, Content, check_entries, count_images, refuse, shared_images
 from decodiff.data.registry import REGISTRY, Counts, DataSet
-from decodiff.data.rows import Row, write_rows
+from decodiff.data.rows import write_rows
 from decodiff.errors import InputError
 from decodiff.files import alone, read_json, replacing, sha256, write_json
 
 log = logging.getLogger(__name__)
-
-# beside the manifest: what the data set is, for the reader and for the next time
-RECORD = "origin.json"
 
 
 def write_demo(name: str, folder: Path) -> None:
@@ -63,6 +59,8 @@ def _given(name: str, dataset: DataSet, source: Path, folder: Path) -> Path:
 def _obtain(name: str, kind: str, dataset: DataSet, source: str | None, folder: Path) -> Path:
     """The folder that holds the data set's images, made or found."""
     images = folder / "images"
+    if dataset.origin == "made":
+        raise InputError(f"{name}: made of the images of another data set; use `decodiff make-defects` in place of `fetch`")
     if source is not None:
         return _given(name, dataset, Path(source), folder)
     if dataset.origin == "generated":
@@ -92,11 +90,6 @@ def _is_published(name: str) -> bool:
     return name in REGISTRY and REGISTRY[name].origin != "own"
 
 
-def _counts(rows: list[Row]) -> Counts:
-    found = Counter((row.split, row.label) for row in rows)
-    return Counts(found["train", 0], found["test", 0], found["test", 1], found["validation", 0])
-
-
 def _all_trained(counts: Counts, held_out: float) -> Counts:
     """What the counts would be had nothing been held out."""
     if not held_out:
@@ -107,7 +100,7 @@ def _all_trained(counts: Counts, held_out: float) -> Counts:
 def _published_problems(name: str, dataset: DataSet, content: Content, held_out: float, record: Path) -> list[str]:
     """Whether the files are those that a published data set's name promises."""
     way_out = f"restore the files, or use them under a name of your own (data.<name>.kind: {name})"
-    counts = _all_trained(_counts(content.rows), held_out)
+    counts = _all_trained(count_images(content.rows), held_out)
     if dataset.counts and counts != dataset.counts:
         return [f"{name}: {counts} instead of {dataset.counts} as published; {way_out}"]
     if dataset.content_sha256 and content.sha256 != dataset.content_sha256:
@@ -165,7 +158,7 @@ def fetch(
     refuse(problems, folder / PROBLEMS_FILE)
     if shared:
         log.warning("%s: %d test images are also training images, as published; first %s and %s", name, len(shared), *shared[0])
-    counts = _counts(content.rows)
+    counts = count_images(content.rows)
     write_json(
         record,
         {"kind": kind, "licence": dataset.licence, "citation": dataset.citation, "homepage": dataset.homepage}

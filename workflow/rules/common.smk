@@ -63,6 +63,9 @@ PARTS = [f"{scope}/{dataset}" for scope in CONFIG.scopes for dataset in CONFIG.m
 # those that the sweeps vary
 SWEPT = [part for part in PARTS if part.split("/")[0] in (CONFIG.sweep_scopes or CONFIG.scopes)]
 
+# data sets with defects that are made here, in training images of another
+MADE_SETS = [dataset for dataset in CONFIG.data if CONFIG.data[dataset].of]
+
 # figures of data sets under models, and of the models that were trained here
 FIGURE_FILES = [f"{RESULTS}/figures/{part}/{figure}" for part in PARTS for figure in FIGURES]
 if CONFIG.model.source == "train":

@@ -2,6 +2,8 @@
 
 
 rule fetch:
+    wildcard_constraints:
+        dataset="|".join(dataset for dataset in CONFIG.data if dataset not in MADE_SETS),
     output:
         manifest="data/{dataset}/manifest.csv",
         origin="data/{dataset}/origin.json",
@@ -23,10 +25,38 @@ rule fetch:
         "--threads {threads} --log {log:q}"
 
 
+if MADE_SETS:
+
+    rule make_defects:
+        wildcard_constraints:
+            dataset="|".join(MADE_SETS),
+        input:
+            lambda wildcards: [
+                f"data/{CONFIG.data[wildcards.dataset].of}/{name}" for name in ("manifest.csv", "origin.json", "fetched")
+            ],
+        output:
+            manifest="data/{dataset}/manifest.csv",
+            origin="data/{dataset}/origin.json",
+            images=touch("data/{dataset}/fetched"),
+        params:
+            code=code_hash("decodiff.stages.make_defects"),
+        log:
+            "logs/data/{dataset}-make-defects.log",
+        benchmark:
+            "logs/data/{dataset}-make-defects.tsv"
+        threads: 8
+        resources:
+            mem_mb=growing(4000),
+            runtime=growing(240),
+        shell:
+            "decodiff make-defects {input[0]:q} --dataset {wildcards.dataset:q} --output {output.manifest:q} "
+            "--threads {threads} --log {log:q}"
+
+
 rule prepare:
     input:
-        manifest=rules.fetch.output.manifest,
-        images=rules.fetch.output.images,
+        manifest="data/{dataset}/manifest.csv",
+        images="data/{dataset}/fetched",
     output:
         *prepared_files("{dataset}"),
     params:

@@ -5,7 +5,7 @@ rule autoencoder:
     input:
         # a pretrained one sees no image
         images=(
-            [f"data/{dataset}/{PREPARED}/train_images.npy" for dataset in CONFIG.data]
+            [f"data/{dataset}/{PREPARED}/train_images.npy" for dataset in CONFIG.arrays]
             if CONFIG.autoencoder.source != "pretrained"
             else []
         ),

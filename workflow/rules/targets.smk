@@ -1,13 +1,13 @@
 # Targets for a part of the way.
 rule prepared:
     input:
-        [path for dataset in CONFIG.data for path in prepared_files(dataset)],
+        [path for dataset in CONFIG.arrays for path in prepared_files(dataset)],
 
 
 rule encoded:
     input:
         rules.autoencoder.output,
-        [f"{MODELS}/latents/{dataset}/{name}.npy" for dataset in CONFIG.data for name in ("train_mean", "test_mean")],
+        [f"{MODELS}/latents/{dataset}/{name}.npy" for dataset in CONFIG.arrays for name in ("train_mean", "test_mean")],
 
 
 rule trained:
