@@ -56,8 +56,8 @@ MERGE_TAG = "tag:yaml.org,2002:merge"
 EACH_CATEGORY = "{category}"
 # the folder of the method without a network, its scope in metrics, and its line in the tables of settings
 FLOOR = "floor"
-# in the registry, what is made of another's training images
-MADE = "made"
+# in the registry, what is made of another's training images; the table that compares settings on such data sets alone
+MADE, MADE_TABLE = "made", "T13"
 # folders beside those of the scopes
 RESERVED = ("autoencoder", "latents", "tables", "figures", "sweeps", FLOOR)
 
@@ -116,7 +116,7 @@ class Config(Section):
     scoring: Scoring = Scoring()
     floor: Floor = Floor()
     evaluation: Evaluation = Evaluation()
-    sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6"], dict[Label, dict[str, Any]]] = {}
+    sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6", "T13"], dict[Label, dict[str, Any]]] = {}
     sweep_scopes: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
@@ -145,6 +145,16 @@ class Config(Section):
         trained = {dataset for scope in self.scopes for dataset in self.members(scope)}
         sources = {data.of for data in self.data.values()}
         return [name for name in self.data if name in trained or name not in sources]
+
+    def swept(self, table: str) -> list[tuple[str, str]]:
+        """Scopes and data sets that a table of ``sweeps`` has lines for; that of made defects has none for other data sets."""
+        return [
+            (scope, dataset)
+            for scope in self.scopes
+            if scope in (self.sweep_scopes or self.scopes)
+            for dataset in self.members(scope)
+            if table != MADE_TABLE or self.data[dataset].of
+        ]
 
     def _made_problems(self, name: str) -> list[str]:
         data = self.data[name]
@@ -224,6 +234,12 @@ class Config(Section):
             for table, lines in self.sweeps.items()
             if FLOOR in lines
         ]
+        swept = [self.scopes.get(scope, ()) for scope in self.sweep_scopes or self.scopes]
+        sets = {member.partition("/")[0] for member in itertools.chain(*swept)}
+        if MADE_TABLE in self.sweeps and not any(self.data[name].of for name in sets & self.data.keys()):
+            problems.append(
+                f"sweeps.{MADE_TABLE}: compares settings on made defects; have a data set of kind {MADE} in a scope"
+            )
         for variant in itertools.chain(*sweep_variants(self.sweeps).values()):
             try:
                 self.varied(variant.changes)

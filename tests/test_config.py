@@ -81,6 +81,7 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
             {"data": {"made": {"of": "demo", "hold_out": 0.1}, "demo": {}}},
             "data.made: source, split and hold_out are those",
         ),
+        ({"sweeps__T13": {"a": {}}}, "sweeps.T13: compares settings on made defects; have a data set of kind made in a scope"),
         (
             {"data": {"visa": {"split": "released"}}, "scopes": {"all": ["visa"]}},
             "data.visa.split: VisA has no split 'released'",
@@ -348,7 +349,7 @@ def test_a_data_set_of_ones_own_name_is_of_a_known_kind():
 
 def test_made_defects_go_by_the_data_set_they_are_made_of():
     data = {"made": {"of": "demo"}, "demo": {"augmentation": {"half_turn_probability": 0.5}}}
-    config = validate(demo(data=data, scopes={"{category}": ["made"], "all": ["made"]}))
+    config = validate(demo(data=data, scopes={"{category}": ["made"], "all": ["made"]}, sweeps={"T13": {"a": {}}}))
     assert config.data["made"].augmentation == config.data["demo"].augmentation
     assert config.members("all") == {"made": ("weave", "ring", "grid")} and config.members("ring") == {"made": ("ring",)}
     assert config.arrays == ["made"], "its images need only be fetched"

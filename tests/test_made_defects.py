@@ -184,13 +184,25 @@ def test_a_category_may_have_any_name(bolts, tmp_path):
 # ---- in a run
 
 DATA = {"demo_surfaces": {}, "surfaces-made": {"kind": "made", "of": "demo_surfaces"}}
+LINES = {"as the run": {}, "S = 1": {"correction.steps": 1}, "pixel": {"scoring.fusion": "pixel"}}
 
 
 def test_a_run_on_made_defects_fetches_the_original_and_needs_no_array_of_it(tmp_path):
-    config = write_config(tmp_path, data=DATA, scopes={"all": ["surfaces-made"]}, seeds=[0])
+    config = write_config(tmp_path, data=DATA, scopes={"all": ["surfaces-made"]}, sweeps={"T13": LINES}, seeds=[0])
     plan = planned(snakemake(tmp_path, "-n", "--configfile", config))
-    once = ("fetch", "make_defects", "prepare", "autoencoder", "encode", "train", "correct", "floor")
+    once = ("fetch", "make_defects", "prepare", "autoencoder", "encode", "train", "correct", "floor", "sweep_table")
     assert {rule: plan[rule] for rule in once} == dict.fromkeys(once, 1)
+    assert plan["correct_variant"] == 1 and plan["score_variant"] == plan["evaluate_variant"] == 2
+
+
+def test_settings_are_compared_on_made_defects_alone_where_the_run_has_others_too(tmp_path):
+    scopes = {"all": ["demo_surfaces"], "made": ["surfaces-made"]}
+    config = write_config(tmp_path, data=DATA, scopes=scopes, sweeps={"T13": LINES}, seeds=[0])
+    plan = planned(snakemake(tmp_path, "-n", "--configfile", config))
+    assert plan["prepare"] == plan["train"] == plan["correct"] == plan["floor"] == 2
+    assert plan["correct_variant"] == 1 and plan["score_variant"] == plan["evaluate_variant"] == 2
+    config = write_config(tmp_path, data=DATA, scopes=scopes, sweeps={"T4": LINES}, seeds=[0])
+    assert planned(snakemake(tmp_path, "-n", "--configfile", config))["correct_variant"] == 2
 
 
 def test_the_plan_counts_images_before_they_are_made(bolts, tmp_path):

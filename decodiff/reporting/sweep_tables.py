@@ -1,4 +1,4 @@
-"""T2 to T6: the same run under other settings, a line for each."""
+"""T2 to T6 and T13: the same run under other settings, a line for each."""
 
 from __future__ import annotations
 

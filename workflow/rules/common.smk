@@ -60,8 +60,11 @@ if CONFIG.diffusion.objective != "deviation":
 # the data sets under each scope's model, as <scope>/<data set>
 PARTS = [f"{scope}/{dataset}" for scope in CONFIG.scopes for dataset in CONFIG.members(scope)]
 
-# those that the sweeps vary
-SWEPT = [part for part in PARTS if part.split("/")[0] in (CONFIG.sweep_scopes or CONFIG.scopes)]
+
+def swept(table):
+    """The parts that a sweep's table has lines for."""
+    return [f"{scope}/{dataset}" for scope, dataset in CONFIG.swept(table)]
+
 
 # data sets with defects that are made here, in training images of another
 MADE_SETS = [dataset for dataset in CONFIG.data if CONFIG.data[dataset].of]
@@ -87,7 +90,7 @@ if KEPT_EPOCHS:
     FIGURE_FILES.append(f"{RESULTS}/figures/{COMPUTE_FIGURE}")
 
 if "T2" in SWEEPS:
-    FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in SWEPT]
+    FIGURE_FILES += [f"{RESULTS}/figures/{part}/{COMPARISON_FIGURE}" for part in swept("T2")]
 if "T4" in SWEEPS:
     FIGURE_FILES.append(f"{RESULTS}/figures/{ACCURACY_FIGURE}")
 if SWEEPS:

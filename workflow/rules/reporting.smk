@@ -103,7 +103,7 @@ def sweep_sources(wildcards):
     return [
         (variant.label, *(f"{variant_folder(variant.names, levels)}{scope}/seed-{seed}/{dataset}" for levels in (3, 2)))
         for variant in SWEEPS.get(wildcards.sweep_table, [])
-        for scope, dataset in split(SWEPT)
+        for scope, dataset in CONFIG.swept(wildcards.sweep_table)
         for seed in CONFIG.seeds
     ]
 
@@ -114,8 +114,10 @@ rule sweep_table:
         intervals=lambda wildcards: [f"{results}/intervals.csv" for _, results, _ in sweep_sources(wildcards)],
         resamples=lambda wildcards: [f"{results}/resamples.npz" for _, results, _ in sweep_sources(wildcards)],
         inference=lambda wildcards: [f"{corrected}/inference.json" for _, _, corrected in sweep_sources(wildcards)],
-        floors=floor_files(SWEPT, "floor.json"),
-        of_floors=[path for name in ("metrics.csv", "resamples.npz") for path in floor_files(SWEPT, name)],
+        floors=lambda wildcards: floor_files(swept(wildcards.sweep_table), "floor.json"),
+        of_floors=lambda wildcards: [
+            path for name in ("metrics.csv", "resamples.npz") for path in floor_files(swept(wildcards.sweep_table), name)
+        ],
     output:
         table_files("{sweep_table}"),
     params:
@@ -145,7 +147,8 @@ rule sweep_table:
 
 def all_results():
     """Every result of the run and of its variants: folder of results, of the network, of the correction, and the manifest."""
-    names = [dict.fromkeys(LEVELS, BASE), *(dict(zip(LEVELS, combination)) for combination in COMBINATIONS)]
+    wanted = [(dict.fromkeys(LEVELS, BASE), part) for part in PARTS]
+    wanted += [(variant.names, part) for table, lines in SWEEPS.items() for variant in lines for part in swept(table)]
     return [
         (
             f"{variant_folder(variant, 3)}{scope}/seed-{seed}/{dataset}",
@@ -153,8 +156,8 @@ def all_results():
             f"{variant_folder(variant, 2)}{scope}/seed-{seed}/{dataset}/inference.json",
             f"data/{dataset}/manifest.csv",
         )
-        for variant in names
-        for scope, dataset in split(PARTS if set(variant.values()) == {BASE} else SWEPT)
+        for variant, part in {(*variant.values(), part): (variant, part) for variant, part in wanted}.values()
+        for scope, dataset in split([part])
         for seed in CONFIG.seeds
     ]
 
@@ -253,7 +256,7 @@ def compared(scope, dataset):
 
 def shown_results():
     """Folders of the results that figures and the report show."""
-    lines = [results for part in split(SWEPT) for _, results, _, _ in compared(*part)]
+    lines = [results for part in split(swept("T2")) for _, results, _, _ in compared(*part)]
     return [*SHOWN_PARTS, *lines]
 
 
