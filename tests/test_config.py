@@ -32,7 +32,7 @@ def demo(**changes):
     return settings
 
 
-@pytest.mark.parametrize("name", ["config", "per-category", "demo", "mtd", "surfaces", "gpu"])
+@pytest.mark.parametrize("name", ["config", "per-category", "demo", "mtd", "surfaces", "search", "gpu"])
 def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, name):
     config = load(ROOT / f"config/{name}.yaml")
     write_config(config, tmp_path / "config.yaml")
