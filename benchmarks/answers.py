@@ -100,7 +100,7 @@ def main() -> None:
         print(f"{label}: {len(values):,} cells, median {np.median(values):.4f}{separation}")
         logarithms = np.log10(values + 1e-4)
         seaborn.histplot(
-            logarithms, bins=60, stat="density", element="step", color=colour, ax=axes, label=f"{label}{separation}"
+            logarithms, bins=60, stat="density", element="step", fill=False, color=colour, ax=axes, label=f"{label}{separation}"
         )
     axes.set_xlabel("log10 of the answer, mean over channels")
     axes.legend()
