@@ -250,6 +250,7 @@ def test_a_changed_setting_reruns_what_reads_it_and_nothing_before(finished, tmp
     assert not {"fetch", "prepare", "autoencoder", "encode", "train", "correct", "floor", "evaluate_floor"} & plan.keys()
 
 
+@pytest.mark.slow
 def test_a_network_for_each_category_beside_one_for_all(finished, tmp_path):
     config = write_config(tmp_path, seeds=[0], scopes={"all": ["demo_surfaces"], "only_{category}": ["demo_surfaces"]})
     # other tests look at its own table of that name
