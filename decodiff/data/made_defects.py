@@ -1,8 +1,8 @@
 """Defects made in normal images, each with its mask: what settings can be compared on without a labelled defect.
 
 There are eight kinds, each a function of an image, a place in it and a generator. None of them shares code or random numbers
-with what a network is trained to undo, and ``spot``, ``texture`` and ``missing`` have no counterpart there: a setting that does
-well on all of them has not merely learnt to find what it was trained on.
+with what a network is trained to undo (`decodiff.content`), and ``texture`` and ``missing`` have no counterpart there: a
+setting that does well on all of them has not merely learnt to find what it was trained on.
 
 Within this module images are float32 ``[H,W,C]`` of zero mean and unit standard deviation, all channels together, so that a
 defect is as visible in a pale image as in a contrasty one. Lengths are shares of the shorter side.
