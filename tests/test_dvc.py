@@ -117,6 +117,7 @@ def test_run_twice_it_does_nothing_the_second_time(kept):
     assert git(kept[0], "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_in_five_clones_in_a_row_nothing_is_left_to_do_after_a_pull(kept, tmp_path):
     for number in range(5):
         directory = tmp_path / str(number)
