@@ -185,19 +185,18 @@ def made_content(images: torch.Tensor, regions: int, generator: torch.Generator)
     detail, std = _detail(images), images.std(dim=(1, 2, 3)).tolist()
     changed, opacity = images.clone(), torch.zeros(len(images), 1, side, side)
     counts = torch.randint(1, regions + 1, (len(images),), generator=generator).tolist()
-    for number in range(regions):
-        blobs = _blobs(detail, side, generator)
-        centres = _centres(detail, side, generator)
-        for index, count in enumerate(counts):
-            if number >= count:
-                continue
+    for number in range(max(counts, default=0)):
+        more = [index for index, count in enumerate(counts) if number < count]
+        blobs = _blobs(detail[more], side, generator)
+        centres = _centres(detail[more], side, generator)
+        for index, blob, centre in zip(more, blobs, centres):
             here = changed[index]
             kind = _integer(0, len(KINDS) + 1, generator)
             if kind == len(KINDS):
-                part = _stroke(centres[index], side, generator)
+                part = _stroke(centre, side, generator)
                 content = here + _sign(generator) * _one(0.2, 2.5, generator) * std[index]
             else:
-                part = blobs[index]
+                part = blob
                 other = images[_integer(0, len(images), generator)]
                 content = KINDS[kind](here, other, std[index], generator)
             changed[index] = here + part * (content - here)

@@ -34,7 +34,7 @@ class Corruption:
     """What a batch is corrupted by, and where.
 
     Attributes:
-        noise: ``ε``, float ``[B,C,h,w]``.
+        noise: ``ε``, float ``[B,C,h,w]``; of made content, its latent ``z'``.
         mask: ``M``, float32 ``[B,1,h,w]`` in {0, 1}: 1 = left clean, 0 = corrupted.
     """
 
@@ -42,21 +42,26 @@ class Corruption:
     mask: torch.Tensor
 
 
-def corrupted_example(
-    scheduler, latent: torch.Tensor, corruption: Corruption, timesteps: torch.Tensor, generator: torch.Generator
+def _corrupted(scheduler, latent: torch.Tensor, corruption: Corruption, timestep: torch.Tensor) -> Example:
+    noisy = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
+    return Example(noisy, timestep, scheduler.target(latent, corruption.noise, corruption.mask, timestep))
+
+
+def content_example(
+    scheduler, latent: torch.Tensor, content: Corruption, timesteps: torch.Tensor, generator: torch.Generator
 ) -> Example:
-    """A corrupted batch and the direction of deviation (Beizaee et al., CVPR 2025), whatever corrupts it.
+    """A batch into which made content is blended, and the direction of deviation ``z' − z``.
 
     Args:
         scheduler: a `decodiff.scheduler.DeviationScheduler`.
         latent: clean latents ``z``, float ``[B,C,h,w]``.
-        corruption: of the same batch.
-        timesteps: those to draw from, int64.
+        content: made content of the same batch.
+        timesteps: those to draw from, int64; the higher, the more opaque the content.
         generator: CPU generator of timesteps.
     """
     timestep = _drawn(timesteps, len(latent), generator).to(latent.device)
-    noisy = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
-    return Example(noisy, timestep, scheduler.target(latent, corruption.noise, corruption.mask, timestep))
+    noise = scheduler.blending_noise(latent, content.noise, timestep)
+    return _corrupted(scheduler, latent, Corruption(noise, content.mask), timestep)
 
 
 def deviation_example(
@@ -83,7 +88,8 @@ def deviation_example(
     side = sample_patch_side(patch_sides, patch_probabilities, generator)
     mask = sample_mask(batch, height, width, side, max_ratio, generator).to(latent.device)
     noise = sample_noise(latent, side, max_foreign_ratio, generator)
-    return corrupted_example(scheduler, latent, Corruption(noise, mask), timesteps, generator)
+    timestep = _drawn(timesteps, batch, generator).to(latent.device)
+    return _corrupted(scheduler, latent, Corruption(noise, mask), timestep)
 
 
 def noise_example(scheduler, latent: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator) -> Example:

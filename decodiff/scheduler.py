@@ -91,6 +91,24 @@ class DeviationScheduler(SchedulerMixin, ConfigMixin):
         signal, sigma = self._coefficients(timestep, latent)
         return (1 - mask) * (noise - (1 - signal) / sigma * latent)
 
+    def blending_noise(self, latent: torch.Tensor, content: torch.Tensor, timestep: torch.Tensor | int) -> torch.Tensor:
+        """The ``ε`` that makes the forward process of a corrupted cell a blend of two latents, and ``d`` their difference.
+
+        With ``ε = z' + ((1−√ᾱ_t)/√(1−ᾱ_t) − 1)·z`` a corrupted cell holds ``z_t = (1−√(1−ᾱ_t))·z + √(1−ᾱ_t)·z'``, and the
+        direction of deviation is ``d = z' − z``. With ``ε = z'`` its weights would sum to as much as 1.41, a gain in contrast that
+        tells corrupted cells from clean ones and that no defect has.
+
+        Args:
+            latent: ``z``, float ``[B,C,h,w]``.
+            content: ``z'``, same shape.
+            timestep: int64 ``[B]`` or one int, in ``[0, T)``.
+
+        Returns:
+            ``ε``, same shape and dtype as ``latent``.
+        """
+        signal, sigma = self._coefficients(timestep, latent)
+        return content + ((1 - signal) / sigma - 1) * latent
+
     def step(self, deviation: torch.Tensor, timestep: torch.Tensor | int, latent: torch.Tensor) -> DeviationSchedulerOutput:
         """One correction step: ``ẑ0 = z_i − √(1−ᾱ_{t_i})·d``, ``z_{i−1} = ẑ0 + √(1−ᾱ_{t_{i−1}})·d``; the last returns ``ẑ0``.
 

@@ -38,6 +38,22 @@ def test_a_perfect_network_corrects_perfectly(steps):
     torch.testing.assert_close(corrected, clean, rtol=0, atol=1e-9)
 
 
+def test_blended_content_keeps_its_contrast_and_is_corrected_to_the_clean_latent():
+    """A cell that holds what it held stays as it is, whatever t; else the deviation is the difference, and ``z`` comes back."""
+    scheduler = DeviationScheduler(10)
+    clean, content = torch.randn(2, 10, 4, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    content[:, :, :3] = clean[:, :, :3]
+    mask = (torch.rand(10, 1, 6, 6, generator=torch.Generator().manual_seed(1)) < 0.5).double()
+    timestep = torch.arange(10)
+    noise = scheduler.blending_noise(clean, content, timestep)
+    noisy, target = scheduler.add_noise(clean, noise, mask, timestep), scheduler.target(clean, noise, mask, timestep)
+    torch.testing.assert_close(target, (1 - mask) * (content - clean), rtol=0, atol=1e-9)
+    torch.testing.assert_close(noisy[:, :, :3], clean[:, :, :3], rtol=0, atol=1e-9)
+    opacity = (1 - scheduler.alphas_cumprod).sqrt()[:, None, None, None]
+    torch.testing.assert_close(noisy - opacity * target, clean, rtol=0, atol=1e-9)
+    assert opacity.flatten().diff().min() > 0, "the higher t, the more opaque"
+
+
 def test_a_network_that_finds_nothing_changes_nothing():
     scheduler = DeviationScheduler(10)
     scheduler.set_timesteps(5)

@@ -148,6 +148,8 @@ class DeviationUNet(ModelMixin, ConfigMixin):
             The direction of deviation, same shape as ``latent``.
         """
         if not self.config.attention:
+            # channels last: what processors convolve fastest
+            latent = latent.contiguous(memory_format=torch.channels_last)
             return self.unet(latent, timestep, None, class_labels=category, return_dict=False)[0]
         context = self.category_embedding(category)[:, None]
         return self.unet(latent, timestep, encoder_hidden_states=context, return_dict=False)[0]

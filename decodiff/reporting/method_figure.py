@@ -30,22 +30,29 @@ def _latent_picture(latent: torch.Tensor) -> np.ndarray:
     return (0.5 + latent[:3].permute(1, 2, 0).numpy() / 5).clip(0, 1)
 
 
-def _corruption(course: Course, masking: Masking, picture: torch.Tensor, latent: torch.Tensor, seed: int) -> Corruption:
+def _corruption(
+    course: Course, masking: Masking, picture: torch.Tensor, latent: torch.Tensor, seed: int, scheduler, timestep: torch.Tensor
+) -> Corruption:
     """What corrupts a training image ``[1,3,H,W]``, or its latent, in training: patches of middle side, or made content."""
     random = torch_generator(seed, "figure F2")
     if masking.corruption == "content":
         changed, opacity = made_content(picture, masking.regions, random)
-        return Corruption(course.coder.encode(changed)[0], clean_cells(opacity, tuple(latent.shape[-2:])))
+        noise = scheduler.blending_noise(latent, course.coder.encode(changed)[0], timestep)
+        return Corruption(noise, clean_cells(opacity, tuple(latent.shape[-2:])))
     side = masking.patch_sides[len(masking.patch_sides) // 2]
     mask = sample_mask(1, *latent.shape[2:], side, 1.0, random)
     return Corruption(sample_noise(latent, side, 0.0, random), mask)
 
 
-def _training_panels(course: Course, corruption: Corruption, latent: torch.Tensor, category) -> list[tuple[str, np.ndarray]]:
-    """Image, mask, corrupted latent, target, prediction and the estimate they give, of one training latent ``[1,C,h,w]``."""
+def _training_panels(
+    course: Course, masking: Masking, picture: torch.Tensor, category, seed: int
+) -> list[tuple[str, np.ndarray]]:
+    """Image, mask, corrupted latent, target, prediction and the estimate they give, of one training image ``[1,3,H,W]``."""
     scheduler = DeviationScheduler(course.diffusion.num_train_timesteps)
     trained = course.diffusion.timesteps
     timestep = torch.tensor([trained[int(SHOWN_TIMESTEP_QUANTILE * len(trained))]])
+    latent, _ = course.coder.encode(picture)
+    corruption = _corruption(course, masking, picture, latent, seed, scheduler, timestep)
     corrupted = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
     with torch.no_grad():
         prediction = course.network(corrupted, timestep, category)
@@ -88,9 +95,7 @@ def method(course: Course, masking: Masking, contrast: str, seed: int, path: Pat
     first = next(index for index, other in enumerate(train_rows) if other.category == part.rows[position].category)
     images = read_array(part.prepared / "train_images.npy", (len(train_rows), None, None, 3))
     picture = network_input(cropped(images[first : first + 1], part.crop), contrast)
-    latent, _ = course.coder.encode(picture)
-    corruption = _corruption(course, masking, picture, latent, seed)
-    training = _training_panels(course, corruption, latent, course.category(position))
+    training = _training_panels(course, masking, picture, course.category(position), seed)
     correcting = _correction_panels(course, position)
     figure, lines = pyplot.subplots(2, 6, figsize=(7.2, 2.9))
     for line, panels, heading in zip(lines, (training, correcting), ("training", "correction")):

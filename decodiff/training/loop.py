@@ -25,7 +25,7 @@ from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.interruption import Request, noted
 from decodiff.models.storage import States
-from decodiff.objectives import Example, corrupted_example, deviation_example, noise_example, squared_errors
+from decodiff.objectives import Example, content_example, deviation_example, noise_example, squared_errors
 from decodiff.scheduler import build_scheduler
 from decodiff.seeds import derived_seed, torch_generator
 from decodiff.settings import Diffusion, Masking, Training
@@ -132,7 +132,7 @@ class Loop:
         generator = torch_generator(self.seed, f"training step {step}")
         if self.diffusion.objective == "deviation" and self.masking.corruption == "content":
             latent, category, content = self.data.batch_with_content(chosen, generator)
-            return corrupted_example(self.scheduler, latent, content, self.timesteps, generator), category
+            return content_example(self.scheduler, latent, content, self.timesteps, generator), category
         latent, category = self.data.batch(chosen, generator)
         if self.diffusion.objective == "deviation":
             return deviation_example(self.scheduler, latent, self.timesteps, generator, **self.masking.patches), category
