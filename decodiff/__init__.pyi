@@ -24,6 +24,7 @@ from .models.unet import build_unet as build_unet
 from .models.unet import load_unet as load_unet
 from .objectives import Example as Example
 from .objectives import deviation_example as deviation_example
+from .pipeline import DeCoDiffPipeline as DeCoDiffPipeline
 from .protocols import PROTOCOLS as PROTOCOLS
 from .scheduler import DeviationScheduler as DeviationScheduler
 from .scheduler import DeviationSchedulerOutput as DeviationSchedulerOutput

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -677,6 +678,64 @@ def report(
         for name, *folders in zip(dataset, results, prepared, strict=True)
     ]
     write_report(settings.run, config, tables, figures, parts, graph, logs, output)
+
+
+@app.command()
+def publish(
+    run: Annotated[str, typer.Argument(help="Name of a finished run, whose results/<run> and models/<run> are here.")],
+    output: Output,
+    scope: Annotated[str | None, typer.Option(help="Which of the run's models; may be left out where there is one.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the model; by default the run's first.")] = None,
+    push: Annotated[str | None, typer.Option(help="Also upload it to the hub under this id, <owner>/<name>.")] = None,
+) -> None:
+    """Write a finished run's model as a folder for `predict` and for diffusers, with a model card."""
+    _begin(None)
+    from decodiff.stages.publish import publish as write
+    from decodiff.stages.publish import upload
+
+    write(Path("results") / run, Path("models") / run, output, scope, seed)
+    typer.echo(f"{output}: now `decodiff predict {output} IMAGES --output DIR` scores images")
+    if push:
+        typer.echo(f"uploaded: {upload(output, push)}")
+
+
+class RowFormat(StrEnum):
+    csv = "csv"
+    jsonl = "jsonl"
+
+
+class MapFormat(StrEnum):
+    npy = "npy"
+    png = "png"
+    tiff = "tiff"
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Folder that `publish` wrote, or its id on the hub.")],
+    images: Annotated[list[str], typer.Argument(help="Images, folders of them, or patterns.")],
+    output: Output,
+    category: Annotated[
+        str | None, typer.Option(help="Of all images; by default the most plausible is chosen for each.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Score above which an image is anomalous; by default the model's.")
+    ] = None,
+    rows: Annotated[RowFormat, typer.Option("--format", help="Of the rows: CSV or JSON Lines.")] = RowFormat.csv,
+    maps: Annotated[MapFormat, typer.Option(help="Of the anomaly maps: float32, or 16 bits.")] = MapFormat.npy,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images at a time; by default the benchmark's.")] = None,
+    threads: Threads = None,
+    log: LogFile = None,
+) -> None:
+    """Say of images whether they are anomalous and where: a row, a map and two pictures each. Status 3: some had an error."""
+    _begin(log, threads)
+    from decodiff.stages.predict import predict as write
+
+    failed = write(model, images, output, category, threshold, rows.value, maps.value, batch_size)
+    typer.echo(f"{output}: predictions.{rows.value}, maps, overlays and corrections")
+    if failed:
+        logging.getLogger("decodiff").error("%d images could not be looked at; the column error says why", failed)
+        sys.exit(3)
 
 
 def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -100,3 +101,25 @@ def anomaly_maps(
     geometric = _blur((pixel * latent_map).clamp(min=0).sqrt(), settings.fused_sigma)
     arithmetic = _blur((pixel + latent_map) / 2, settings.fused_sigma)
     return AnomalyMaps(pixel=pixel, latent=latent_map, geometric=geometric, arithmetic=arithmetic)
+
+
+def decoded_maps(
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    latent: torch.Tensor,
+    corrected_latent: torch.Tensor,
+    settings: ScoringSettings,
+    fusion: str,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Decode latents and their corrections, in one batch, and compare them.
+
+    Args:
+        decode: gives images float32 ``[2B,3,H,W]`` of latents ``[2B,C,h,w]``.
+        latent, corrected_latent: see `anomaly_maps`.
+        settings: clips and blurs.
+        fusion: which of the maps, one of `FUSIONS`.
+
+    Returns:
+        The anomaly maps float32 ``[B,H,W]`` in [0, 1], and the corrected images float32 ``[B,3,H,W]``, nominally in [-1, 1].
+    """
+    image, reconstruction = decode(torch.cat([latent, corrected_latent])).chunk(2)
+    return getattr(anomaly_maps(image, reconstruction, latent, corrected_latent, settings), fusion), reconstruction

@@ -15,7 +15,7 @@ from decodiff.devices import device, precision
 from decodiff.errors import InputError
 from decodiff.files import read_array, writing_array
 from decodiff.models.autoencoder import load_autoencoder
-from decodiff.scoring import ScoringSettings, anomaly_maps
+from decodiff.scoring import ScoringSettings, decoded_maps
 from decodiff.settings import Inference, Scoring
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,12 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, i
     after, means = corrected / "corrected.npy", latents / "test_mean.npy"
     shape = read_array(after, (len(rows), None, None, None)).shape
     settings = ScoringSettings(**scoring.model_dump(exclude={"fusion", "batch_size"}))
+
+    def decode(latent: torch.Tensor) -> torch.Tensor:
+        # the maps themselves are always computed in float32
+        with precision(inference.mixed_precision):
+            return network.decode(latent)
+
     height, width = network.decode(torch.zeros(1, *shape[1:])).shape[-2:]
     with (
         writing_array(output / "anomaly_maps.npy", (len(rows), height, width), np.float32) as maps,
@@ -45,11 +51,7 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, i
             # opened for each batch, so that what was read does not stay mapped
             latent = torch.from_numpy(read_array(means, (None, *shape[1:]))[positions[part]]).to(device())
             corrected_latent = torch.from_numpy(np.array(read_array(after, shape)[part])).to(device())
-            # both in one batch; the maps themselves are always computed in float32
-            with precision(inference.mixed_precision):
-                decoded = network.decode(torch.cat([latent, corrected_latent]))
-            image, reconstruction = decoded.chunk(2)
-            result = getattr(anomaly_maps(image, reconstruction, latent, corrected_latent, settings), scoring.fusion)
+            result, reconstruction = decoded_maps(decode, latent, corrected_latent, settings, scoring.fusion)
             if not torch.isfinite(result).all():
                 bad = int((~torch.isfinite(result)).flatten(1).any(1).nonzero()[0])
                 raise InputError(f"{rows[start + bad].image}: its anomaly map holds NaN; check the network and the image")
