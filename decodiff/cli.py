@@ -738,6 +738,25 @@ def predict(
         sys.exit(3)
 
 
+class GraphFormat(StrEnum):
+    onnx = "onnx"
+    torchscript = "torchscript"
+    openvino = "openvino"
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Folder that `publish` wrote, or its id on the hub.")],
+    output: Output,
+    kind: Annotated[GraphFormat, typer.Option("--format", help="Of the graph.")] = GraphFormat.onnx,
+) -> None:
+    """Write a model as one graph for other runtimes: images in, maps, scores and corrections out."""
+    _begin(None)
+    from decodiff.stages.export import export as write
+
+    typer.echo(f"{write(model, kind.value, output)}: a graph; model.json beside it says what goes in and comes out")
+
+
 def run() -> None:
     """Entry point: a user's mistake is one line and status 1."""
     # diffusers sets its own level when it is imported; it would warn of keys in a configuration that are ours

@@ -120,15 +120,15 @@ class DeviationScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: ``timestep`` is not one that `set_timesteps` chose.
         """
-        position = (self.timesteps == int(timestep)).nonzero()
-        if len(position) == 0:
-            raise ValueError(f"timestep {int(timestep)} is not one of the chosen timesteps {self.timesteps.tolist()}")
+        chosen = self.timesteps.tolist()
+        if int(timestep) not in chosen:
+            raise ValueError(f"timestep {int(timestep)} is not one of the chosen timesteps {chosen}")
         _, sigma = self._coefficients(int(timestep), latent)
         original = latent - sigma * deviation
-        following = int(position[0]) + 1
-        if following == len(self.timesteps):
+        following = chosen.index(int(timestep)) + 1
+        if following == len(chosen):
             return DeviationSchedulerOutput(prev_sample=original, pred_original_sample=original)
-        _, next_sigma = self._coefficients(int(self.timesteps[following]), latent)
+        _, next_sigma = self._coefficients(chosen[following], latent)
         return DeviationSchedulerOutput(prev_sample=original + next_sigma * deviation, pred_original_sample=original)
 
 
