@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -755,6 +756,26 @@ def export(
     from decodiff.stages.export import export as write
 
     typer.echo(f"{write(model, kind.value, output)}: a graph; model.json beside it says what goes in and comes out")
+
+
+@app.command("app")
+def page(
+    model: Annotated[str, typer.Argument(help="Folder that `publish` wrote, or its id on the hub.")],
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder that `predict` wrote, to be shown, highest score first.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; another than this machine's own lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8080,
+) -> None:
+    """Serve a page on which a dropped image is corrected, step by step. Needs the extra `app`."""
+    _begin(None)
+    if find_spec("nicegui") is None:
+        raise InputError("decodiff app: needs nicegui; install it with `pip install -e '.[app]'`")
+    from decodiff.app import serve
+
+    serve(model, predictions, host, port)
 
 
 def run() -> None:

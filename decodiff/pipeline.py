@@ -268,7 +268,8 @@ class DeCoDiffPipeline(DiffusionPipeline):
                 raise InputError(f"category: {name!r} is not one that the model knows: {', '.join(self.categories)}")
         return torch.tensor([self.categories.index(name) for name in names], device=self.device)
 
-    def _decode(self, latent: torch.Tensor) -> torch.Tensor:
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
+        """Images float32 ``[B,3,crop,crop]``, nominally in [-1, 1] and in the contrast that the networks see, of latents."""
         with self._precision():
             return Autoencoder(self.vae).decode(latent.to(self.vae.dtype))
 
@@ -337,7 +338,7 @@ class DeCoDiffPipeline(DiffusionPipeline):
         )
         constants = ScoringSettings(**settings.scoring.model_dump(exclude={"fusion", "batch_size"}))
         compared = [
-            decoded_maps(self._decode, latent[part].float(), corrected[part].float(), constants, settings.scoring.fusion)
+            decoded_maps(self.decode, latent[part].float(), corrected[part].float(), constants, settings.scoring.fusion)
             for part in batches(batch_size or settings.scoring.batch_size)
         ]
         maps = torch.cat([result for result, _ in compared]).cpu().numpy()

@@ -222,7 +222,7 @@ class Chosen:
     output: DeCoDiffPipelineOutput
 
 
-def _answer(pipeline: DeCoDiffPipeline, images: list[Image.Image], category: str | None, batch_size: int | None) -> Chosen:
+def answer(pipeline: DeCoDiffPipeline, images: list[Image.Image], category: str | None, batch_size: int | None) -> Chosen:
     """Of several categories the one under which least of an image is corrected: defects are small, a wrong object is not."""
     candidates = (category,) if category else pipeline.categories
     outputs = [pipeline(images, name, batch_size=batch_size) for name in candidates]
@@ -334,14 +334,14 @@ def _predict(
     with tqdm(desc="predict", total=len(files), initial=done, unit="image") as progress:
         for batch in _batches(in_order(_read, left, None), batch_size or pipeline.batch_size):
             readable = [item for item in batch if item.image is not None]
-            answer = _answer(pipeline, [item.image for item in readable], category, batch_size) if readable else None
+            said = answer(pipeline, [item.image for item in readable], category, batch_size) if readable else None
             places = {item.name: place for place, item in enumerate(readable)}
             seconds = (time.perf_counter() - began) / len(batch)
             for item in batch:
                 if item.image is None:
                     table.append(Prediction(item.name, error=item.error))
                 else:
-                    _say(item, places[item.name], answer, pipeline, given, seconds, table, output, maps)
+                    _say(item, places[item.name], said, pipeline, given, seconds, table, output, maps)
                 progress.update()
             began = time.perf_counter()
 
@@ -349,7 +349,7 @@ def _predict(
 def _say(
     item: _Read,
     place: int,
-    answer: Chosen,
+    said: Chosen,
     pipeline: DeCoDiffPipeline,
     given: float | None,
     seconds: float,
@@ -358,13 +358,13 @@ def _say(
     maps: MapFormat,
 ) -> None:
     """Write one image's files, then its row."""
-    anomaly_map, score = answer.output.anomaly_maps[place], float(answer.output.scores[place])
-    name, category = item.name, answer.categories[place]
+    anomaly_map, score = said.output.anomaly_maps[place], float(said.output.scores[place])
+    name, category = item.name, said.categories[place]
     threshold = given if given is not None else pipeline.threshold(category)
     _save_map(anomaly_map, output / "maps" / f"{name}.{maps}", maps)
     _save_picture(
         overlay(item.image, anomaly_map, pipeline.settings.image.resize, threshold), output / "overlays" / f"{name}.png"
     )
-    _save_picture(Image.fromarray(answer.output.corrections[place]), output / "corrections" / f"{name}.png")
+    _save_picture(Image.fromarray(said.output.corrections[place]), output / "corrections" / f"{name}.png")
     verdict = "" if threshold is None else "anomalous" if score > threshold else "normal"
-    table.append(Prediction(name, category, answer.reasons[place], score, threshold, verdict, round(seconds, 4)))
+    table.append(Prediction(name, category, said.reasons[place], score, threshold, verdict, round(seconds, 4)))
