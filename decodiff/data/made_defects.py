@@ -22,7 +22,7 @@ SEED = 0
 # of a category's training images, at most
 HELD_OUT, HELD_OUT_SHARE = 80, 0.2
 # sides of a defect, drawn evenly on a logarithmic scale
-SMALLEST, LARGEST = 0.03, 0.2
+SMALLEST, LARGEST = 0.03, 0.5
 # probability that a defect is put where the image has detail: pictures of an object have it there, and little on the ground
 FOCUS = 0.7
 # cells whose standard deviation is the image's detail
