@@ -88,10 +88,10 @@ def _write_defects(
 def make_defects(source: Path, name: str, manifest: Path, threads: int | None = None) -> None:
     """Make a data set of the training images of another, whose test images are neither opened nor listed.
 
-    Of each category a seeded part is held out (`decodiff.data.made_defects.held_out`). The other images are the training set.
-    The test set are those held out, as they are, and each of them with a defect of every kind of
-    `decodiff.data.made_defects.KINDS`, which is its ``defect`` in the manifest. What is made lies in ``images`` beside the
-    manifest, as PNG of the images' own sizes.
+    Of each category a seeded part is held out (`decodiff.data.made_defects.held_out`). The other images are the training set,
+    and validation images remain what they are. The test set are those held out, as they are, and each of them with a defect of
+    every kind of `decodiff.data.made_defects.KINDS`, which is its ``defect`` in the manifest. What is made lies in ``images``
+    beside the manifest, as PNG of the images' own sizes.
 
     Args:
         source: manifest of the other data set, with ``origin.json`` beside it.
@@ -105,16 +105,18 @@ def make_defects(source: Path, name: str, manifest: Path, threads: int | None = 
     folder, base = manifest.parent, source.parent
     of = read_json(base / RECORD, ("licence", "citation", "homepage"))
     by_category: dict[str, list[Row]] = {}
+    validation: dict[str, list[Row]] = {}
     for row in read_rows(source):
-        if row.split == "train":
-            by_category.setdefault(row.category, []).append(row)
+        if row.split != "test":
+            found = by_category if row.split == "train" else validation
+            found.setdefault(row.category, []).append(row)
     if not by_category:
         raise InputError(f"{source}: no training image to make defects in; fetch that data set again")
     entries: list[Entry] = []
     with alone(manifest), replacing(folder / "images") as temporary:
         for number, (category, rows) in enumerate(by_category.items()):
             trained, kept_out = _split(rows, category, name, source)
-            for split, part in (("train", trained), ("test", kept_out)):
+            for split, part in (("train", trained), ("validation", validation.get(category, [])), ("test", kept_out)):
                 entries += [Entry(base / row.image, category, split, 0, "good", None) for row in part]
             # by its number, as a category may be called what no folder can be
             place = f"{number:03d}"
@@ -127,15 +129,15 @@ def make_defects(source: Path, name: str, manifest: Path, threads: int | None = 
                     )
     content, problems = check_entries(entries, (), folder, folder, threads)
     refuse(problems, folder / PROBLEMS_FILE)
-    found = count_images(content.rows)
+    counts = count_images(content.rows)
     write_json(
         folder / RECORD,
         {"kind": "made", "of": os.path.relpath(source, folder)}
         | {key: of[key] for key in ("licence", "citation", "homepage")}
-        | {"counts": vars(found), "content_sha256": content.sha256, "decodiff": decodiff.__version__},
+        | {"counts": vars(counts), "content_sha256": content.sha256, "decodiff": decodiff.__version__},
     )
     write_rows(manifest, content.rows)
     log.info(
         "%s: %d training images, %d images as they are and %d with a made defect in %d categories",
-        *(name, found.train, found.test_normal, found.test_anomalous, len({row.category for row in content.rows})),
+        *(name, counts.train, counts.test_normal, counts.test_anomalous, len({row.category for row in content.rows})),
     )
