@@ -78,6 +78,18 @@ def _begin(log: Path | None, threads: int | None = None) -> None:
 
 
 @app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to, which will hold all of the run; it does not exist yet.")],
+    images: Annotated[Path, typer.Argument(help="Folder of images of your own; it is left as it is.")],
+) -> None:
+    """Begin a run on images of your own: write its configuration, say what it will cost and what to type next."""
+    from decodiff.new import new as begin
+
+    for line in begin(folder, images):
+        typer.echo(line)
+
+
+@app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="Name of the data set; `decodiff datasets` lists those that are known.")],
     config: Annotated[

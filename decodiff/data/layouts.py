@@ -49,31 +49,33 @@ class Layout:
     read: Callable[[Path, tuple[str, ...]], list[Entry]]
 
 
-def _images(folder: Path) -> list[Path]:
+def pictures_of(folder: Path) -> list[Path]:
+    """Image files of a folder, in order; none when there is no such folder."""
     return picture_files(folder) if folder.is_dir() else []
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_of(folder: Path) -> list[Path]:
+    """Folders in a folder, in order, without hidden ones; none when there is no such folder."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _seeded_choice(paths: list[Path], size: int, name: str) -> set[Path]:
+def seeded_choice(paths: list[Path], size: int, name: str) -> set[Path]:
     """``size`` of the paths; the same ones for the same name."""
     order = numpy_generator(SPLIT_SEED, name).permutation(len(paths))
     return {paths[position] for position in order[:size]}
 
 
-def _split_normal(paths: list[Path], category: str, name: str) -> list[Entry]:
+def split_normal(paths: list[Path], category: str, name: str) -> list[Entry]:
     """Normal images of a data set without a split: most of them train, the rest is tested."""
-    trained = _seeded_choice(paths, int(TRAIN_FRACTION * len(paths)), name)
+    trained = seeded_choice(paths, int(TRAIN_FRACTION * len(paths)), name)
     return [Entry(path, category, "train", 0, "good", None) for path in paths if path in trained] + [
         Entry(path, category, "test", 0, "good", None) for path in paths if path not in trained
     ]
 
 
-def _mask_beside(folder: Path, image: Path) -> Path:
+def mask_beside(folder: Path, image: Path) -> Path:
     """The mask of ``000.png`` is ``000_mask.png``, a picture of the image's name, or a folder of several, named ``000``."""
     for name in (f"{image.stem}_mask", image.stem):
         for suffix in sorted(SUFFIXES):
@@ -85,16 +87,16 @@ def _mask_beside(folder: Path, image: Path) -> Path:
 def _mvtec_category(base: Path, category: str) -> list[Entry]:
     entries = []
     for split in ("train", "validation"):
-        normal = [folder for folder in _folders(base / split) if folder.name in NORMAL_FOLDERS]
-        entries += [Entry(path, category, split, 0, "good", None) for folder in normal for path in _images(folder)]
+        normal = [folder for folder in folders_of(base / split) if folder.name in NORMAL_FOLDERS]
+        entries += [Entry(path, category, split, 0, "good", None) for folder in normal for path in pictures_of(folder)]
     test = base / "test" if (base / "test").is_dir() else base / "test_public"
     truth = test / "ground_truth" if (test / "ground_truth").is_dir() else base / "ground_truth"
-    for folder in _folders(test):
+    for folder in folders_of(test):
         if folder.name in NORMAL_FOLDERS:
-            entries += [Entry(path, category, "test", 0, "good", None) for path in _images(folder)]
+            entries += [Entry(path, category, "test", 0, "good", None) for path in pictures_of(folder)]
         elif folder != truth:
-            for path in _images(folder):
-                mask = _mask_beside(truth / folder.name, path) if truth.is_dir() else None
+            for path in pictures_of(folder):
+                mask = mask_beside(truth / folder.name, path) if truth.is_dir() else None
                 entries.append(Entry(path, category, "test", 1, folder.name, mask))
     return entries
 
@@ -108,14 +110,14 @@ def read_mvtec(root: Path, categories: tuple[str, ...]) -> list[Entry]:
     """
     if (root / "train").is_dir():
         return _mvtec_category(root, root.resolve().name)
-    found = tuple(path.name for path in _folders(root) if (path / "train").is_dir())
+    found = tuple(path.name for path in folders_of(root) if (path / "train").is_dir())
     # the known ones in their order, and whatever else is there, for the manifest to name
     names = (*categories, *(name for name in found if name not in categories))
     return [entry for category in names for entry in _mvtec_category(root / category, category)]
 
 
 def _is_mvtec(root: Path) -> bool:
-    return (root / "train").is_dir() or any((path / "train").is_dir() for path in _folders(root))
+    return (root / "train").is_dir() or any((path / "train").is_dir() for path in folders_of(root))
 
 
 def read_visa(root: Path, categories: tuple[str, ...]) -> list[Entry]:
@@ -133,11 +135,11 @@ def read_mtd(root: Path, categories: tuple[str, ...]) -> list[Entry]:
     """Magnetic Tile as published: ``MT_<kind>/Imgs/*.jpg`` with a ``.png`` mask beside each; ``MT_Free`` is normal."""
     (category,) = categories
     pictures = {
-        folder.name.removeprefix("MT_").lower(): [path for path in _images(folder / "Imgs") if path.suffix == ".jpg"]
-        for folder in _folders(root)
+        folder.name.removeprefix("MT_").lower(): [path for path in pictures_of(folder / "Imgs") if path.suffix == ".jpg"]
+        for folder in folders_of(root)
         if folder.name.startswith("MT_")
     }
-    entries = _split_normal(pictures.pop("free"), category, "mtd split")
+    entries = split_normal(pictures.pop("free"), category, "mtd split")
     for defect, paths in pictures.items():
         entries += [Entry(path, category, "test", 1, defect, path.with_suffix(".png")) for path in paths]
     return entries
@@ -150,7 +152,7 @@ def read_elpv(root: Path, categories: tuple[str, ...]) -> list[Entry]:
     entries = []
     for category in categories:
         normal = [root / path for path, probability, kind in cells if kind == category and float(probability) == 0]
-        entries += _split_normal(normal, category, f"elpv split {category}")
+        entries += split_normal(normal, category, f"elpv split {category}")
         entries += [
             Entry(root / path, category, "test", 1, f"probability_{float(probability):.2f}", None)
             for path, probability, kind in cells
@@ -167,7 +169,7 @@ def read_ksdd2(root: Path, categories: tuple[str, ...]) -> list[Entry]:
     (category,) = categories
     entries = []
     for split in ("train", "test"):
-        for path in _images(root / split):
+        for path in pictures_of(root / split):
             if path.stem.endswith("_GT"):
                 continue
             mask = path.with_name(f"{path.stem}_GT.png")
@@ -254,7 +256,7 @@ def find_root(layout: str, folder: Path) -> Path:
     is_root = LAYOUTS[layout].is_root
     if is_root(folder):
         return folder
-    below = [path for path in _folders(folder) if is_root(path)]
+    below = [path for path in folders_of(folder) if is_root(path)]
     if len(below) > 1:
         raise InputError(f"{folder}: several data sets in it ({', '.join(path.name for path in below)}); give one of them")
     if not below:
@@ -282,5 +284,5 @@ def left_out(entries: list[Entry], fraction: float, name: str) -> list[Entry]:
     chosen: set[Path] = set()
     for category in dict.fromkeys(entry.category for entry in entries):
         paths = [entry.image for entry in entries if entry.category == category and entry.split == "train"]
-        chosen |= _seeded_choice(paths, round(fraction * len(paths)), f"{name} {category}")
+        chosen |= seeded_choice(paths, round(fraction * len(paths)), f"{name} {category}")
     return [replace(entry, split="validation") if entry.image in chosen else entry for entry in entries]
