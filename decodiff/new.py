@@ -64,7 +64,7 @@ def _checked(images: Path, own: OwnImages) -> list[Row]:
     problems += [f"{images / test}: the same image as {images / train}; remove one" for test, train in shared]
     normal = Counter(row.category for row in content.rows if not row.label)
     problems += [
-        f"{images}: {normal[category]} normal images of category {category!r}; at least {FEWEST} are needed, better hundreds"
+        f"{images}: category {category!r} has {normal[category]} normal images; at least {FEWEST} are needed"
         for category in sorted({entry.category for entry in own.entries})
         if normal[category] < FEWEST
     ]
@@ -102,7 +102,7 @@ def _found(rows: list[Row]) -> list[str]:
         part = [row for row in rows if row.category == category]
         defects = Counter(row.defect for row in part if row.label)
         kinds = f" ({', '.join(f'{defect} {count}' for defect, count in defects.items())})" if defects else ""
-        masks = f", {sum(bool(row.mask) for row in part)} masks" if defects else ""
+        masks = f" with {sum(bool(row.mask) for row in part) or 'no'} masks" if defects else ""
         sizes = sorted({(row.width, row.height) for row in part}, key=lambda size: size[0] * size[1])
         size = " to ".join(f"{width}×{height}" for width, height in dict.fromkeys((sizes[0], sizes[-1])))
         normal = len(part) - defects.total()

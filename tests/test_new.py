@@ -192,7 +192,7 @@ def test_it_says_what_it_found(tmp_path, unplanned):
     lines = new(tmp_path / "run", tmp_path / "nuts")
     assert lines[:3] == [
         f"{tmp_path / 'nuts'}: 15 images, in folders by defect",
-        "  nuts: 12 normal, 3 anomalous (bent 3), 0 masks; 16×12 to 40×16 pixels",
+        "  nuts: 12 normal, 3 anomalous (bent 3) with no masks; 16×12 to 40×16 pixels",
         "  more than 2 times as long as wide, and distorted into squares: 1",
     ]
 
@@ -301,6 +301,16 @@ def loose_beside_folders(root):
     loose(root / "old")
 
 
+def loose_above_folders(root):
+    loose(root)
+    loose(root / "old" / "deep")
+
+
+def published(root):
+    picture(root / "overview.png")
+    loose(root / "MT_Free" / "Imgs")
+
+
 def copies(root):
     loose(root / "good")
     (root / "bent").mkdir()
@@ -319,7 +329,7 @@ REFUSED = {
     texts: "no image in it",
     disguised: "999.png: not a whole image",
     truncated: "000.png: not a whole image",
-    few: f"9 normal images of category 'parts'; at least {FEWEST} are needed",
+    few: f"category 'parts' has 9 normal images; at least {FEWEST} are needed",
     masks_among_images: "003_mask.png has the name of 003.png",
     masks_of_the_same_name: "has the name of 003",
     masks_of_nothing: "1 masks of no image",
@@ -327,6 +337,8 @@ REFUSED = {
     anomalous_without_mask: "no mask for",
     categories_or_defects: "categories or kinds of defects",
     loose_beside_folders: "in its folder old",
+    loose_above_folders: "in its folder old",
+    published: "layout of Magnetic Tile, which is known by name; give it as data.mtd.source",
     copies: "the same image as",
     untested: "the test set of category 'nut' is empty",
 }

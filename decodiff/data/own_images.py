@@ -17,6 +17,7 @@ from decodiff.data.layouts import (
     seeded_choice,
     split_normal,
 )
+from decodiff.data.registry import REGISTRY
 from decodiff.errors import InputError
 
 # names of folders, in any case
@@ -47,6 +48,10 @@ class OwnImages:
 
 def _is_named(folder: Path, names: tuple[str, ...]) -> bool:
     return folder.name.lower() in names
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in folder.rglob("*"))
 
 
 def _is_sorted(base: Path) -> bool:
@@ -111,8 +116,8 @@ def _category(base: Path, category: str) -> tuple[str, list[Entry]]:
     if normal:
         return "in folders by defect", _by_folder(base, category, normal, others, truth)
     if truth is None:
-        if others and any(map(pictures_of, others)):
-            raise InputError(f"{base}: images in it and in its folder {others[0].name}; {KNOWN}")
+        if other := next(filter(_holds_pictures, others), None):
+            raise InputError(f"{base}: images in it and in its folder {other.name}; {KNOWN}")
         return "loose", split_normal(_checked_pictures(base), category, f"own {category}")
     places = [folder for folder in (base, *others) if pictures_of(folder)]
     if len(places) != 1:
@@ -134,6 +139,12 @@ def read_own(root: Path) -> OwnImages:
         raise InputError(f"{root}: {what}; expected a folder of images")
     if LAYOUTS["mvtec"].is_root(root):
         return OwnImages("mvtec", "in MVTec's layout", read_layout("mvtec", root, ()))
+    for name, dataset in REGISTRY.items():
+        if LAYOUTS[dataset.layout].is_root(root):
+            raise InputError(
+                f"{root}: in the layout of {dataset.title}, which is known by name; give it as data.{name}.source in a "
+                "configuration (docs/datasets.md)"
+            )
     if pictures_of(root) or _is_sorted(root):
         bases = [root]
     else:
