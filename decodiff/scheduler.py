@@ -95,8 +95,8 @@ class DeviationScheduler(SchedulerMixin, ConfigMixin):
         """The ``ε`` that makes the forward process of a corrupted cell a blend of two latents, and ``d`` their difference.
 
         With ``ε = z' + ((1−√ᾱ_t)/√(1−ᾱ_t) − 1)·z`` a corrupted cell holds ``z_t = (1−√(1−ᾱ_t))·z + √(1−ᾱ_t)·z'``, and the
-        direction of deviation is ``d = z' − z``. With ``ε = z'`` its weights would sum to as much as 1.41, a gain in contrast that
-        tells corrupted cells from clean ones and that no defect has.
+        direction of deviation is ``d = z' − z``. With ``ε = z'`` its weights would sum to as much as 1.41, a gain in contrast
+        that tells corrupted cells from clean ones and that no defect has.
 
         Args:
             latent: ``z``, float ``[B,C,h,w]``.
