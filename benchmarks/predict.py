@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--images", dest="count", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    files = list(listed([arguments.images]).values())[: arguments.count]
+    files = list(listed([arguments.images], Path(arguments.model)).values())[: arguments.count]
     pictures = [read_rgb(file) for file in files]
     pipeline = DeCoDiffPipeline.from_pretrained(arguments.model)
     category = pipeline.categories[0]

@@ -406,6 +406,14 @@ def test_bad_arguments_are_one_line(finished, tmp_path, monkeypatch, images, opt
     assert "\n" not in str(refused.value) and not (tmp_path / "out/predictions.csv").exists()
 
 
+@one_kind
+def test_what_it_wrote_below_the_images_is_no_image_of_theirs(finished, tmp_path):
+    Picture.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    for _ in range(2):
+        predict(str(finished[0] / "model"), [str(tmp_path)], tmp_path / "found", "ring")
+    assert [row["image"] for row in read(tmp_path / "found/predictions.csv")] == ["x.png"]
+
+
 def test_a_file_of_other_rows_is_left_alone(tmp_path):
     path = tmp_path / "predictions.csv"
     path.write_text("image,score\na.png,1\n")

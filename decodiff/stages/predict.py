@@ -70,11 +70,13 @@ COLUMNS = tuple(field.name for field in fields(Prediction))
 # ---- which images
 
 
-def _expanded(argument: str) -> list[tuple[str, Path]]:
-    """Names and files of one argument: an image, a folder with all below it, or a pattern."""
+def _expanded(argument: str, output: Path) -> list[tuple[str, Path]]:
+    """Names and files of one argument: an image, a folder with all below it but what lies in ``output``, or a pattern."""
     path = Path(argument)
     if path.is_dir():
+        written = output.resolve()
         folders = sorted(folder for folder in [path, *path.rglob("*")] if folder.is_dir())
+        folders = [folder for folder in folders if not folder.resolve().is_relative_to(written)]
         found = [file for folder in folders for file in picture_files(folder)]
         if not found:
             raise InputError(f"{path}: no image in it; expected files of {', '.join(sorted(SUFFIXES))}")
@@ -88,15 +90,15 @@ def _expanded(argument: str) -> list[tuple[str, Path]]:
     return [(file.name, file) for file in found]
 
 
-def listed(arguments: Sequence[str]) -> dict[str, Path]:
-    """Files by name, in order.
+def listed(arguments: Sequence[str], output: Path) -> dict[str, Path]:
+    """Files by name, in order; of folders without what lies in ``output``.
 
     Raises:
         InputError: nothing is found, two images would have one name, or a name has a line break.
     """
     files: dict[str, Path] = {}
     for argument in arguments:
-        for name, file in _expanded(argument):
+        for name, file in _expanded(argument, output):
             if "\n" in name or "\r" in name:
                 raise InputError(f"{name!r}: a name with a line break, which no row can hold; rename the file")
             if files.setdefault(name, file) != file:
@@ -293,7 +295,7 @@ def predict(
     Raises:
         InputError: no image, an unknown category, a folder that is no model, or one with the rows of something else.
     """
-    files = listed(images)
+    files = listed(images, output)
     pipeline = DeCoDiffPipeline.from_pretrained(model).to(device())
     if category is not None and category not in pipeline.categories:
         raise InputError(f"--category: {category!r} is not one that the model knows: {', '.join(pipeline.categories)}")
@@ -366,5 +368,6 @@ def _say(
         overlay(item.image, anomaly_map, pipeline.settings.image.resize, threshold), output / "overlays" / f"{name}.png"
     )
     _save_picture(Image.fromarray(said.output.corrections[place]), output / "corrections" / f"{name}.png")
-    verdict = "" if threshold is None else "anomalous" if score > threshold else "normal"
+    # at the six decimals that a model's threshold has
+    verdict = "" if threshold is None else "anomalous" if round(score, 6) > threshold else "normal"
     table.append(Prediction(name, category, said.reasons[place], score, threshold, verdict, round(seconds, 4)))
