@@ -9,13 +9,15 @@ from matplotlib.colors import to_hex
 from decodiff.data.rows import Row, write_positions
 from decodiff.errors import InputError
 from decodiff.files import write_csv
-from decodiff.reporting import compute_figure, score_figures, sweep_figures
+from decodiff.reporting import compute_figure, course, score_figures, sweep_figures
 from decodiff.reporting.compute_figure import accuracy_by_minutes
+from decodiff.reporting.course import Course, step_by_step
 from decodiff.reporting.drawing import ANOMALOUS_COLOUR, NORMAL_COLOUR
 from decodiff.reporting.score_figures import scores_and_curves, scores_by_defect
 from decodiff.reporting.sources import Part
 from decodiff.reporting.sweep_figures import accuracy_by_steps, what_settings_change
 from decodiff.reporting.sweep_tables import difference_name
+from decodiff.settings import Correction, Diffusion
 from decodiff.stages.curves import OVERLAP_FILE, PRECISION_FILE
 from decodiff.stages.evaluate import SCORE_COLUMNS, THRESHOLD_COLUMNS
 
@@ -26,7 +28,7 @@ HOSTILE = ("$\\frac$ <b>&amp;", "_hidden", "a" * 70, "%s {} ☃", "$x$")
 def drawn(monkeypatch):
     """Keeps figures open that would be closed when they are saved; a list of them."""
     figures = []
-    for module in (score_figures, sweep_figures, compute_figure):
+    for module in (score_figures, sweep_figures, compute_figure, course):
         monkeypatch.setattr(module, "save", lambda figure, path: figures.append(figure))
     yield figures
     for figure in figures:
@@ -331,3 +333,9 @@ def test_f9_drawn_again_is_the_same_to_the_byte_and_a_file_without_rows_is_named
     empty = measured_on_the_way(tmp_path / "empty.tsv", (), ())
     with pytest.raises(InputError, match="empty.tsv: no row in it; measure the networks again"):
         accuracy_by_minutes([path, empty], tmp_path / "F9.png")
+
+
+def test_steps_of_images_without_an_anomalous_one_are_said_to_be_missing(tmp_path, drawn):
+    normal = part(tmp_path, [("bolt", None, 0.1), ("bolt", None, 0.2)])
+    step_by_step(Course(normal, tmp_path, tmp_path, tmp_path, Diffusion(), Correction()), tmp_path / "F4.png")
+    assert [text.get_text() for axis in drawn[0].axes for text in axis.texts] == ["no anomalous image"]

@@ -85,6 +85,8 @@ class Course:
 
 def thinned(items: list, most: int) -> list:
     """At most so many of a list, evenly spread, first and last among them."""
+    if not items:
+        return []
     return [items[index] for index in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))]
 
 
