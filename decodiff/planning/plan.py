@@ -15,8 +15,8 @@ from decodiff.config import Config, check_file
 from decodiff.errors import InputError
 
 # Operations per second of networks where nothing was measured, a statement: on a GPU a third of what an A100 can do at most in
-# bfloat16 (312e12), on a processor what two cores reach in `benchmarks/infer.py`.
-STATED_OPERATIONS = {"cuda": 1e14, "cpu": 1.5e11}
+# bfloat16 (312e12), on a processor what one core reaches in a training with the recipe `small` (docs/results.md).
+STATED_OPERATIONS = {"cuda": 1e14, "cpu": 4e10}
 # images per second of rules without networks on some cores, where nothing was measured
 STATED_IMAGES = {
     **{"fetch": 50, "make_defects": 20, "prepare": 100, "floor": 10},
@@ -210,4 +210,6 @@ def planned(arguments: list[str], operations: float) -> tuple[Plan, set[str]]:
         # it says why in a line between indented ones
         reasons = [line for line in said.getvalue().splitlines() if line and not line[0].isspace()]
         raise InputError(f"Snakemake cannot plan this run ({' '.join(reasons[-1:])}); `snakemake -n` says more")
-    return plan_of(workflow.dag, workflow.globals["CONFIG"], operations)
+    # Snakemake has left the run's folder again
+    with contextlib.chdir(parsed.directory or "."):
+        return plan_of(workflow.dag, workflow.globals["CONFIG"], operations)
