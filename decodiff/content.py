@@ -64,7 +64,9 @@ def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def _detail(images: torch.Tensor) -> torch.Tensor:
     """Weights of squares of `DETAIL_CELL` pixels, ``[B,n]``: the standard deviation within each, a little more than 0."""
-    return functional.unfold(images.mean(dim=1, keepdim=True), DETAIL_CELL, stride=DETAIL_CELL).std(dim=1) + 1e-4
+    squares = functional.unfold(images.mean(dim=1, keepdim=True), DETAIL_CELL, stride=DETAIL_CELL)
+    # torch.std takes eight times as long
+    return (squares - squares.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt() + 1e-4
 
 
 def _centres(detail: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
@@ -182,7 +184,8 @@ def made_content(images: torch.Tensor, regions: int, generator: torch.Generator)
     if bool((images == images[:, :1]).all()):
         # grey: a third of the work
         images = images[:, :1]
-    detail, std = _detail(images), images.std(dim=(1, 2, 3)).tolist()
+    centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
+    detail, std = _detail(images), centred.square().mean(dim=(1, 2, 3)).sqrt().tolist()
     changed, opacity = images.clone(), torch.zeros(len(images), 1, side, side)
     counts = torch.randint(1, regions + 1, (len(images),), generator=generator).tolist()
     for number in range(max(counts, default=0)):

@@ -34,7 +34,7 @@ class Corruption:
     """What a batch is corrupted by, and where.
 
     Attributes:
-        noise: ``ε``, float ``[B,C,h,w]``; of made content, its latent ``z'``.
+        noise: ``ε``, float ``[B,C,h,w]``.
         mask: ``M``, float32 ``[B,1,h,w]`` in {0, 1}: 1 = left clean, 0 = corrupted.
     """
 
@@ -42,13 +42,31 @@ class Corruption:
     mask: torch.Tensor
 
 
-def _corrupted(scheduler, latent: torch.Tensor, corruption: Corruption, timestep: torch.Tensor) -> Example:
+@dataclass(frozen=True)
+class Content:
+    """Made content of a batch, as latents (see `decodiff.content`).
+
+    Attributes:
+        latent: ``z'``, of the images with the content, float ``[B,C,h,w]``.
+        mask: ``M``, as of a `Corruption`.
+    """
+
+    latent: torch.Tensor
+    mask: torch.Tensor
+
+    def blended(self, scheduler, latent: torch.Tensor, timestep: torch.Tensor) -> Corruption:
+        """The corruption that blends the content into ``latent`` as far as ``timestep`` says."""
+        return Corruption(scheduler.blending_noise(latent, self.latent, timestep), self.mask)
+
+
+def corrupted(scheduler, latent: torch.Tensor, corruption: Corruption, timestep: torch.Tensor) -> Example:
+    """Latents corrupted up to ``timestep``, int64 ``[B]``, and the direction of deviation."""
     noisy = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
     return Example(noisy, timestep, scheduler.target(latent, corruption.noise, corruption.mask, timestep))
 
 
 def content_example(
-    scheduler, latent: torch.Tensor, content: Corruption, timesteps: torch.Tensor, generator: torch.Generator
+    scheduler, latent: torch.Tensor, content: Content, timesteps: torch.Tensor, generator: torch.Generator
 ) -> Example:
     """A batch into which made content is blended, and the direction of deviation ``z' − z``.
 
@@ -60,8 +78,7 @@ def content_example(
         generator: CPU generator of timesteps.
     """
     timestep = _drawn(timesteps, len(latent), generator).to(latent.device)
-    noise = scheduler.blending_noise(latent, content.noise, timestep)
-    return _corrupted(scheduler, latent, Corruption(noise, content.mask), timestep)
+    return corrupted(scheduler, latent, content.blended(scheduler, latent, timestep), timestep)
 
 
 def deviation_example(
@@ -89,7 +106,7 @@ def deviation_example(
     mask = sample_mask(batch, height, width, side, max_ratio, generator).to(latent.device)
     noise = sample_noise(latent, side, max_foreign_ratio, generator)
     timestep = _drawn(timesteps, batch, generator).to(latent.device)
-    return _corrupted(scheduler, latent, Corruption(noise, mask), timestep)
+    return corrupted(scheduler, latent, Corruption(noise, mask), timestep)
 
 
 def noise_example(scheduler, latent: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator) -> Example:

@@ -205,9 +205,9 @@ def test_made_content_corrupts_images_before_they_are_encoded(encoded, tmp_path)
         train([item], DIFFUSION, content, training(epochs=2), MODEL, image, 0, tmp_path / "unet")
     coder = tmp_path / "autoencoder"
     data = TrainingData([item], image, content, load_autoencoder(coder))
-    latent, category, corruption = data.batch_with_content([2, 0], torch.Generator().manual_seed(0))
-    assert latent.shape == corruption.noise.shape and corruption.mask.shape == (2, 1, *latent.shape[2:])
-    assert 0 < corruption.mask.mean() < 1 and category.tolist() == [0, 0]
+    latent, category, made = data.batch_with_content([2, 0], torch.Generator().manual_seed(0))
+    assert latent.shape == made.latent.shape and made.mask.shape == (2, 1, *latent.shape[2:])
+    assert 0 < made.mask.mean() < 1 and category.tolist() == [0, 0]
     for name in ("unet", "again"):
         train([item], DIFFUSION, content, training(epochs=2), MODEL, image, 0, tmp_path / name, autoencoder=coder)
     assert digest(tmp_path / "unet") == digest(tmp_path / "again")

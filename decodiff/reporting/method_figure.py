@@ -14,7 +14,7 @@ from decodiff.data.rows import read_rows
 from decodiff.data.views import cropped, network_input, to_uint8
 from decodiff.files import read_array
 from decodiff.masking import sample_mask, sample_noise
-from decodiff.objectives import Corruption
+from decodiff.objectives import Content, Corruption, corrupted
 from decodiff.reporting.course import Course, thinned
 from decodiff.reporting.drawing import MAP_COLOURS, save, show, use_style
 from decodiff.reporting.figures import median_examples
@@ -37,8 +37,8 @@ def _corruption(
     random = torch_generator(seed, "figure F2")
     if masking.corruption == "content":
         changed, opacity = made_content(picture, masking.regions, random)
-        noise = scheduler.blending_noise(latent, course.coder.encode(changed)[0], timestep)
-        return Corruption(noise, clean_cells(opacity, tuple(latent.shape[-2:])))
+        content = Content(course.coder.encode(changed)[0], clean_cells(opacity, tuple(latent.shape[-2:])))
+        return content.blended(scheduler, latent, timestep)
     side = masking.patch_sides[len(masking.patch_sides) // 2]
     mask = sample_mask(1, *latent.shape[2:], side, 1.0, random)
     return Corruption(sample_noise(latent, side, 0.0, random), mask)
@@ -53,16 +53,15 @@ def _training_panels(
     timestep = torch.tensor([trained[int(SHOWN_TIMESTEP_QUANTILE * len(trained))]])
     latent, _ = course.coder.encode(picture)
     corruption = _corruption(course, masking, picture, latent, seed, scheduler, timestep)
-    corrupted = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
+    example = corrupted(scheduler, latent, corruption, timestep)
     with torch.no_grad():
-        prediction = course.network(corrupted, timestep, category)
-    estimate = scheduler.step(prediction, timestep[0], corrupted).pred_original_sample
-    target = scheduler.target(latent, corruption.noise, corruption.mask, timestep)
+        prediction = course.network(example.noisy, timestep, category)
+    estimate = scheduler.step(prediction, timestep[0], example.noisy).pred_original_sample
     return [
         ("image $D(z)$", to_uint8(course.coder.decode(latent))[0]),
         ("mask $M$\n(white: clean)", corruption.mask[0, 0].numpy()),
-        (f"corrupted $z_t$\n($t={int(timestep)}$)", _latent_picture(corrupted[0])),
-        ("target $d$", _latent_picture(target[0])),
+        (f"corrupted $z_t$\n($t={int(timestep)}$)", _latent_picture(example.noisy[0])),
+        ("target $d$", _latent_picture(example.target[0])),
         ("prediction\n$f(z_t, t, c)$", _latent_picture(prediction[0])),
         ("estimate\n$D(\\hat{z}_0)$", to_uint8(course.coder.decode(estimate))[0]),
     ]

@@ -23,7 +23,7 @@ from decodiff.data.views import View, view_probabilities
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json
 from decodiff.models.autoencoder import Autoencoder
-from decodiff.objectives import Corruption
+from decodiff.objectives import Content
 from decodiff.settings import Augmentation, Image, Masking
 
 Moments = tuple[torch.Tensor, torch.Tensor]
@@ -92,12 +92,12 @@ class EncodedImages:
         """As `StoredMoments.draw`."""
         return self._encoded(self._drawn(chosen, generator))
 
-    def draw_corrupted(self, chosen: list[int], generator: torch.Generator, regions: int) -> tuple[Moments, Corruption]:
-        """Moments of the images, and made content in their place: ``ε`` is the mean of its latent."""
+    def draw_corrupted(self, chosen: list[int], generator: torch.Generator, regions: int) -> tuple[Moments, Content]:
+        """Moments of the images, and made content in their place: its latent is the mean."""
         images = self._drawn(chosen, generator)
         changed, opacity = made_content(images, regions, generator)
         clean, made = self._encoded(images), self._encoded(changed)
-        return clean, Corruption(made[0], clean_cells(opacity, tuple(made[0].shape[-2:])))
+        return clean, Content(made[0], clean_cells(opacity, tuple(made[0].shape[-2:])))
 
 
 Source = StoredMoments | EncodedImages
@@ -173,18 +173,16 @@ class TrainingData:
         mean, std = self._gathered(chosen, lambda source, items: source.draw(items, generator))
         return mean + std * torch.randn(mean.shape, generator=generator), self._categories(chosen)
 
-    def batch_with_content(
-        self, chosen: list[int], generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, Corruption]:
+    def batch_with_content(self, chosen: list[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, Content]:
         """As `batch`, and the made content that corrupts it."""
 
         def draw(source: EncodedImages, items: list[int]) -> tuple[torch.Tensor, ...]:
-            clean, corruption = source.draw_corrupted(items, generator, self._masking.regions)
-            return *clean, corruption.noise, corruption.mask
+            clean, content = source.draw_corrupted(items, generator, self._masking.regions)
+            return *clean, content.latent, content.mask
 
         mean, std, made, mask = self._gathered(chosen, draw)
         latent = mean + std * torch.randn(mean.shape, generator=generator)
-        return latent, self._categories(chosen), Corruption(made, mask)
+        return latent, self._categories(chosen), Content(made, mask)
 
     def _categories(self, chosen: list[int]) -> torch.Tensor:
         return torch.tensor([self._items[item][2] for item in chosen])
