@@ -18,7 +18,8 @@ from decodiff.data.views import to_uint8
 from decodiff.errors import InputError
 from decodiff.files import read_csv
 from decodiff.pipeline import DeCoDiffPipeline
-from decodiff.stages.predict import COLUMNS, answer, overlay
+from decodiff.stages.predict import answer
+from decodiff.stages.predictions import COLUMNS, overlay
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +54,16 @@ class Answer:
 def answered(pipeline: DeCoDiffPipeline, content: bytes, name: str, category: str | None) -> Answer:
     """Raises `InputError` when the file is no picture that may be looked at."""
     image = as_rgb(decode(content, Path(name)), Path(name))
-    chosen = answer(pipeline, [image], category, None)
     estimates: list[torch.Tensor] = []
 
     def keep(_pipeline: DeCoDiffPipeline, _step: int, _timestep: int, now: dict[str, torch.Tensor]) -> None:
         estimates.append(now["pred_original_sample"])
 
-    pipeline([image], chosen.categories[0], callback_on_step_end=keep)
-    pictures = to_uint8(pipeline.decode(torch.cat(estimates)))
+    chosen = answer(pipeline, [image], category, callback=keep)
+    # the same number of steps under each category that was tried
+    tried = (category,) if category else pipeline.categories
+    steps, place = len(estimates) // len(tried), tried.index(chosen.categories[0])
+    pictures = to_uint8(pipeline.decode(torch.cat(estimates[place * steps : (place + 1) * steps])))
     return Answer(
         image,
         chosen.categories[0],

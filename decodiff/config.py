@@ -40,6 +40,7 @@ from decodiff.settings import (
     TrainedAutoencoder,
     TrainedModel,
     Training,
+    problems,
 )
 from decodiff.timesteps import strided_timesteps
 from decodiff.variants import VARIED_SECTIONS, sweep_variants
@@ -86,15 +87,16 @@ class Config(Section):
     """Everything a run depends on.
 
     Attributes:
-        run: name of the run; its models and results go to ``models/<run>`` and ``results/<run>``.
-        recipe: name of a file in ``config/recipes`` whose settings hold where this configuration names none.
-        seed: seed of the autoencoder and of drawn examples; ``seeds``: one model is trained for each.
-        augmentation: of data sets that state none, by the name of the registry, and ``default`` for the others.
-        processes: how many train one network together; the result is the same.
-        data: the data sets by name.
-        scopes: which data sets or single categories share one model: a list of ``dataset`` or ``dataset/category``.
-        sweeps: tables that compare settings: ``{table: {label: {dotted key: value}}}``.
-        sweep_scopes: the scopes they are made for; null stands for all.
+        run: name of the run: ``models/<run>``, ``results/<run>``, ``logs/<run>``.
+        recipe: name of a file in ``config/recipes``, whose settings hold where this configuration names none.
+        seed: of the autoencoder and of figure F2.
+        seeds: one network is trained for each; tables show their mean, figures and the report the first.
+        augmentation: of data sets that state none, ``<name of the registry>: {…}``, and ``default`` for the others.
+        processes: how many processes train one network together, by ``torchrun``; the result is the same.
+        data: the data sets by name: one of the registry, or one of your own with a ``kind``; ``{}`` for the defaults.
+        scopes: which data sets or categories share one network, ``<scope>: [<member>, …]``; see below.
+        sweeps: tables that compare settings, ``<table>: {<label>: {<dotted key>: <value>, …}, …}``; see below.
+        sweep_scopes: the scopes they are made for; null: all.
     """
 
     run: Name
@@ -126,8 +128,8 @@ class Config(Section):
             problems.append("seeds: weights that are not trained here have no seeds; give one")
         if len(set(self.seeds)) != len(self.seeds):
             problems.append("seeds: each must be named once")
-        problems += self._sweep_problems()
-        if problems:
+        # a variant has its run's problems too; each is said once
+        if problems := problems or list(dict.fromkeys(self._sweep_problems())):
             raise ValueError("; ".join(problems))
         return self
 
@@ -459,17 +461,8 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
     try:
         return Config.model_validate(settings)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors(include_url=False):
-            key = ".".join(str(part) for part in problem["loc"] if part not in ("train", "pretrained", "reference"))
-            message = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
-                message = "unknown key; see config/README.md for those there are"
-            elif problem["type"] != "value_error" and not isinstance(problem["input"], dict):
-                message += f", got {reprlib.repr(problem['input'])}"
-            problems.append(f"{key}: {message}" if key else message)
         # labels and values may hold line breaks
-        raise InputError(" ".join(f"{name}: {'; '.join(problems)}".split())) from error
+        raise InputError(" ".join(f"{name}: {'; '.join(problems(error))}".split())) from error
 
 
 def load(path: Path) -> Config:

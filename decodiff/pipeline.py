@@ -22,24 +22,22 @@ from PIL import Image as Picture
 from pydantic import ValidationError, model_validator
 
 from decodiff.correction import correct
-from decodiff.data.images import as_rgb
+from decodiff.data.images import as_rgb, squared
 from decodiff.data.views import cropped, network_input, to_uint8
 from decodiff.errors import InputError
 from decodiff.files import read_json, replacing, write_json
 from decodiff.metrics import image_scores
-from decodiff.models.autoencoder import Autoencoder, Module, load_autoencoder
+from decodiff.models.autoencoder import ENCODED_TOGETHER, Autoencoder, Module, load_autoencoder
 from decodiff.models.storage import save_network
 from decodiff.models.unet import DeviationUNet, load_unet
 from decodiff.scheduler import DeviationScheduler
-from decodiff.scoring import ScoringSettings, decoded_maps
-from decodiff.settings import Correction, Image, Inference, Positive, ScheduleLength, Scoring, Section
+from decodiff.scoring import decoded_maps
+from decodiff.settings import Correction, Image, Inference, Positive, ScheduleLength, Scoring, Section, problems
 from decodiff.timesteps import strided_timesteps
 
 INDEX_FILE = "model_index.json"
 # of the folder's files, all that is read; nothing else is brought from the hub
 FILES = (INDEX_FILE, "*/*.json", "*/*.safetensors", "README.md")
-# as the benchmark encodes them
-ENCODED_TOGETHER = 32
 
 StepCallback = Callable[["DeCoDiffPipeline", int, int, dict[str, torch.Tensor]], Any]
 
@@ -88,15 +86,17 @@ class ImageProcessor:
         Raises:
             InputError: an image of floating-point numbers or of another mode that has no agreed look.
         """
-        side = (self.image.resize, self.image.resize)
         named = Path(getattr(image, "filename", "") or "image")
-        return np.asarray(as_rgb(image, named).resize(side, Picture.Resampling[self.image.filter.upper()]))
+        return squared(as_rgb(image, named), self.image.resize, self.image.filter)
+
+    def crops(self, images: Sequence[Picture.Image | np.ndarray]) -> np.ndarray:
+        """uint8 ``[N,crop,crop,3]`` of pictures or of arrays uint8 ``[H,W,3]``."""
+        pictures = (Picture.fromarray(image) if isinstance(image, np.ndarray) else image for image in images)
+        return cropped(np.stack([self.resized(picture) for picture in pictures]), self.image.crop)
 
     def __call__(self, images: Sequence[Picture.Image | np.ndarray]) -> torch.Tensor:
-        """float32 ``[N,3,crop,crop]``, nominally in [-1, 1], of pictures or of arrays uint8 ``[H,W,3]``."""
-        pictures = (Picture.fromarray(image) if isinstance(image, np.ndarray) else image for image in images)
-        stacked = np.stack([self.resized(picture) for picture in pictures])
-        return network_input(cropped(stacked, self.image.crop), self.image.contrast)
+        """float32 ``[N,3,crop,crop]``, nominally in [-1, 1], of what `crops` takes."""
+        return network_input(self.crops(images), self.image.contrast)
 
 
 @dataclass
@@ -130,10 +130,7 @@ def _model_settings(values: Any, path: Path) -> ModelSettings:
     try:
         return ModelSettings.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        raise InputError(f"{path}: {f'{key}: ' if key else ''}{message}; publish the model again") from error
+        raise InputError(f"{path}: {'; '.join(problems(error))}; publish the model again") from error
 
 
 class DeCoDiffPipeline(DiffusionPipeline):
@@ -336,7 +333,7 @@ class DeCoDiffPipeline(DiffusionPipeline):
                 for part in batches(batch_size or settings.correction.batch_size)
             ]
         )
-        constants = ScoringSettings(**settings.scoring.model_dump(exclude={"fusion", "batch_size"}))
+        constants = settings.scoring.constants
         compared = [
             decoded_maps(self.decode, latent[part].float(), corrected[part].float(), constants, settings.scoring.fusion)
             for part in batches(batch_size or settings.scoring.batch_size)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from decodiff.files import read_json
 from decodiff.timesteps import strided_timesteps
+
+if TYPE_CHECKING:
+    from decodiff.scoring import ScoringSettings
 
 HUB_DOWNSAMPLING = 8
 
@@ -24,6 +29,35 @@ ScheduleLength = Annotated[int, Field(gt=0, le=100_000)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 # of Pillow's, by their names there
 ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+
+# what `predict` and `export` write
+RowFormat = Literal["csv", "jsonl"]
+MapFormat = Literal["npy", "png", "tiff"]
+GraphFormat = Literal["onnx", "torchscript", "openvino"]
+# that `predict` computes with
+Runtime = Literal["torch", "torchscript"]
+
+
+def _keys(section: type[BaseModel]) -> set[str]:
+    """Names of all settings in the sections that are of this kind."""
+    return set(section.model_fields).union(*map(_keys, section.__subclasses__()))
+
+
+def problems(error: ValidationError) -> list[str]:
+    """What is wrong with settings, a line for each wrong key: its name, and what was expected."""
+    found = []
+    for problem in error.errors(include_url=False):
+        # which of a section's forms was taken is no part of its key
+        key = ".".join(str(part) for part in problem["loc"] if part not in ("train", "pretrained", "reference", "components"))
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(Section), 1)
+            message = f"unknown key; {f'did you mean {near[0]}? ' if near else ''}config/README.md has those there are"
+        elif problem["type"] != "value_error" and not isinstance(problem["input"], dict):
+            message += f", got {reprlib.repr(problem['input'])}"
+        found.append(f"{key}: {message}" if key else message)
+    return found
 
 
 class Section(BaseModel):
@@ -43,19 +77,20 @@ class Section(BaseModel):
 class Augmentation(Section):
     """Random changes of a training image.
 
-    Shifts and half turns are a finite set of views, each encoded once. Any of the other changes makes the set infinite; images
-    are then encoded while the network trains.
+    With shifts and half turns alone each image is encoded once in every view, ``(2·max_shift + 1)²`` of them and twice as many
+    with half turns. With any other change, and with ``masking.corruption: content``, images are encoded while the network
+    trains.
 
     Attributes:
         max_shift: a shift moves the crop by up to this many pixels each way; needs that much margin around the crop.
-        shift_probability: probability that an image is shifted at all.
+        shift_probability: probability that an image is shifted; the offset is then uniform, none included.
         half_turn_probability: probability that an image is turned by 180°.
-        mirror_probability: probability that left and right are exchanged.
+        mirror_probability: probability that left and right are exchanged; with half turns, up and down too.
         rotation_degrees: a rotation turns by up to this angle each way; needs margin around the crop.
         rotation_probability: probability that an image is rotated.
-        contrast: values in [0, 1] are multiplied by a factor drawn from 1 ± this.
-        brightness: to which a number drawn from ± this is added.
-        colour_probability: probability that contrast and brightness change.
+        brightness: a number drawn from ± this is added to values in [0, 1].
+        contrast: before that they are multiplied by a factor drawn from 1 ± this.
+        colour_probability: probability that brightness and contrast change.
     """
 
     max_shift: Annotated[int, Field(ge=0)] = 0
@@ -87,12 +122,17 @@ class Data(Section):
     """One data set of the run.
 
     Attributes:
-        source: a folder or archive the user already has; without it the data set is downloaded or generated.
-        kind: name of the registry that says what it is; needed when the data set has a name of the user's own.
-        split: ``all`` trains on all training images; ``released`` leaves out those that the authors held out.
-        hold_out: part of each category's training images to leave out of training, for choosing a threshold on them.
-        of: with the kind ``made``, the data set of the run in whose training images defects are made.
-        augmentation: of its training images.
+        source: folder or archive (tar, zip; of kind ``csv`` a CSV) that is here already, relative to where Snakemake is
+            started; without it the data set is downloaded or generated. Needed for what is got by hand and for own images.
+        kind: which data set of the registry a name of your own is like: ``folder`` and ``csv`` for your own images, ``made``
+            for defects made in another's training images; null: the name itself.
+        split: ``all`` trains on all training images; ``released``, of ``mvtec_ad``, leaves out the part that the authors held
+            out.
+        hold_out: part of each category's training images that is kept out of training, to choose the threshold on; not with
+            the split ``released``.
+        of: with ``kind: made``, the data set under ``data`` whose training images it is made of; that one need be in no scope.
+            It has no ``source``, ``split`` and ``hold_out`` of its own, and the other's augmentation if it states none.
+        augmentation: of its training images, see below; null: what the top level's ``augmentation`` has for it.
     """
 
     source: str | None = None
@@ -104,12 +144,15 @@ class Data(Section):
 
 
 class Image(Section):
-    """Images are resized to ``resize`` pixels square; the networks see the central ``crop``.
+    """How images are cut and seen.
 
     Attributes:
+        resize: images are resized to this many pixels square.
+        crop: the networks see the central square of this side, and maps have it; at most ``resize``, a multiple of the
+            autoencoder's pixels per cell and of 4 cells.
         filter: Pillow's filter for that; ``bicubic`` is what its ``resize`` takes by default, as the authors' code did.
-        contrast: ``as_is``, or ``per_image``: the networks see every crop with its own mean and standard deviation taken out
-            (`decodiff.data.views.network_input`), so that a dark image and a bright one look alike to them.
+        contrast: ``per_image``: the networks see every crop with its own mean and standard deviation taken out, so that a dark
+            image and a bright one look alike to them.
     """
 
     resize: Side
@@ -119,7 +162,11 @@ class Image(Section):
 
 
 class PretrainedAutoencoder(Section):
-    """Any diffusers ``AutoencoderKL``: a hub id or a local folder."""
+    """Any diffusers ``AutoencoderKL``.
+
+    Attributes:
+        path: its id on the hub (then 8 pixels per latent cell), or a local folder.
+    """
 
     source: Literal["pretrained"]
     path: str
@@ -139,12 +186,15 @@ class TrainedAutoencoder(Section):
 
     Attributes:
         channels: width of all its layers.
-        downsampling: image pixels per latent cell, a power of two.
+        downsampling: image pixels per latent cell: 2, 4, 8 or 16.
         blocks: residual blocks per level.
         latent_channels: channels of the latent.
         posterior_std: standard deviation of the posterior, in units of the scaled latent; noise of that size is added to the
             latents while the autoencoder trains, so that neighbouring codes decode alike.
-        steps, batch_size, crop, learning_rate: of its training; every step sees ``batch_size`` crops of ``crop`` pixels.
+        steps: of its training.
+        batch_size: crops per step.
+        crop: side of a crop in pixels; at most ``image.resize``, a multiple of ``downsampling``.
+        learning_rate: peak of the learning rate.
         normal_fraction: part of each batch taken from the normal training images; the rest is procedural.
         procedural_images: number of procedural images drawn once before training.
     """
@@ -172,12 +222,12 @@ class TrainedAutoencoder(Section):
 
 
 class ComponentAutoencoder(Section):
-    """Whitened principal components of square cells, fitted in seconds: see `decodiff.models.cells`.
+    """Whitened principal components of square cells, fitted in seconds.
 
     Attributes:
         downsampling: side of a cell in image pixels.
-        latent_channels: components kept.
-        whitening: power of a component's standard deviation that it is divided by.
+        latent_channels: components kept; at most 3 · ``downsampling``².
+        whitening: power of a component's standard deviation that it is divided by: 1 makes all equally large, 0 leaves them.
     """
 
     source: Literal["components"]
@@ -198,7 +248,7 @@ class Diffusion(Section):
     Attributes:
         objective: ``deviation`` is DeCo-Diff; ``noise`` is standard diffusion, for comparison.
         num_train_timesteps: T, the length of the schedule.
-        trained_timesteps: how many of the T timesteps are trained, evenly spaced from 0; null trains all.
+        trained_timesteps: how many of the T timesteps are trained, evenly spaced from 0, as some stride gives; null trains all.
     """
 
     objective: Literal["deviation", "noise"] = "deviation"
@@ -215,9 +265,12 @@ class Masking(Section):
     """What is corrupted in training, and by what.
 
     Attributes:
-        corruption: ``patches`` is DeCo-Diff's: patches of latent cells hold noise or foreign patches (`decodiff.masking`).
-            ``content``: regions of the image hold made content, encoded with it (`decodiff.content`).
-        patch_sides, patch_probabilities, max_ratio, max_foreign_ratio: of the patches; sides are in latent cells.
+        corruption: ``patches`` is DeCo-Diff's: patches of latent cells hold noise or foreign patches. ``content``: regions of
+            the image hold made content, encoded with it.
+        patch_sides: sides of patches, in latent cells; each divides the latent's side, ``image.crop`` over the pixels per cell.
+        patch_probabilities: probability of each side; their sum is 1.
+        max_ratio: upper end of the ratio of corrupted patches.
+        max_foreign_ratio: upper end of the ratio of patch positions whose noise is a foreign patch.
         regions: with ``content``, an image is changed in 1 to so many regions.
     """
 
@@ -246,18 +299,29 @@ class Training(Section):
     """Optimisation of the deviation network.
 
     The learning rate rises linearly over ``warmup_epochs`` and then follows a cosine over ``epochs · cosine_stretch``
-    epochs, of which ``epochs`` are trained.
+    epochs, of which ``epochs`` are trained. It does so over all of them: a network kept after ten epochs is not that of a
+    training over ten.
 
     Attributes:
-        dropout: in the network's residual blocks; null takes that of its size.
-        epoch_images: an epoch has so many images, drawn evenly; null: each training image once.
+        unet: size of the network.
+        dropout: in the network's residual blocks; null takes that of its size: 0.4, or 0 of ``UNet_nano``, ``UNet_micro``,
+            ``UNet_mini`` and ``UNet_plain``.
+        epochs: passes over the training images.
+        epoch_images: a pass has so many images, drawn evenly; null: each training image once.
+        batch_size: images per batch.
         gradient_accumulation: batches per optimiser step.
-        clip_gradient_norm: null clips nothing.
+        learning_rate: peak of the learning rate.
+        weight_decay: of AdamW.
+        warmup_epochs: linear rise of the learning rate; may be a fraction, below ``epochs · cosine_stretch``.
+        cosine_stretch: the cosine runs over ``epochs · cosine_stretch`` epochs.
+        clip_gradient_norm: largest norm of the gradients; null clips nothing.
+        mixed_precision: of the network in training; ``"no"`` needs its quotes.
         ema_decay: decay of a moving average of the weights, which is then the result; null keeps the weights themselves.
-        look_every: every so many epochs a few test images are corrected and shown in TensorBoard; 0 never does.
+        look_every: every so many epochs a few anomalous test images are corrected and shown in TensorBoard, with no effect on
+            the training; 0 never.
         look_images: how many.
-        kept_epochs: after each of these the network is kept as it would be the result there, to measure what more training
-            brings. Variants of a sweep keep none.
+        kept_epochs: after each of these, in ascending order, the network is kept as it would be the result there, for figure
+            F9. Variants of a sweep keep none. Another list trains again.
     """
 
     unet: Literal["UNet_XS", "UNet_S", "UNet_M", "UNet_L", "UNet_nano", "UNet_micro", "UNet_mini", "UNet_plain"]
@@ -295,8 +359,8 @@ class Training(Section):
 class TrainedModel(Section):
     """A network trained in the pipeline.
 
-    ``start`` is an LDM checkpoint whose ``model.diffusion_model.*`` give the start values where they fit; null starts at
-    random.
+    Attributes:
+        start: an LDM checkpoint whose ``model.diffusion_model.*`` give the start values where they fit; null starts at random.
     """
 
     source: Literal["train"] = "train"
@@ -304,7 +368,11 @@ class TrainedModel(Section):
 
 
 class ReferenceModel(Section):
-    """The authors' released weights instead of training; ``{scope}`` in ``path`` stands for the scope's name."""
+    """The authors' released weights instead of training.
+
+    Attributes:
+        path: the checkpoint; ``{scope}`` in it stands for the scope's name.
+    """
 
     source: Literal["reference"]
     path: str
@@ -314,8 +382,8 @@ class Inference(Section):
     """How latents are corrected and decoded.
 
     Attributes:
-        mixed_precision: ``bf16`` computes convolutions and matrix products in bfloat16; docs/performance.md has what that
-            changes in the maps. Images are encoded in float32 all the same: what changes there changes the maps most.
+        mixed_precision: ``bf16`` corrects and decodes in bfloat16; docs/performance.md has what that changes in the maps.
+            Images are encoded in float32 all the same: what changes there changes the maps most.
     """
 
     mixed_precision: Literal["no", "bf16"] = "no"
@@ -325,9 +393,11 @@ class Correction(Section):
     """The reverse process.
 
     Attributes:
-        steps: S.
+        steps: S, the number of correction steps, as some stride over T gives; for T = 10: 1, 2, 3, 4, 5, 10.
         num_train_timesteps: length of its schedule; null takes that of the training.
-        noise_timestep: with the objective ``noise``, the timestep to which the latent is noised before it is denoised.
+        noise_timestep: with the objective ``noise``, the one of the S timesteps to which the latent is noised before it is
+            denoised.
+        batch_size: images at a time.
     """
 
     steps: Positive = 5
@@ -337,7 +407,17 @@ class Correction(Section):
 
 
 class Scoring(Section):
-    """Constants of `decodiff.scoring.ScoringSettings`, and which of the four maps is the result."""
+    """The discrepancies between an image and its correction, and which of the four maps is the result.
+
+    Attributes:
+        fusion: which map is the result.
+        pixel_clip: pixel differences are clipped at it and divided by it; images are in [-1, 1].
+        pixel_sigma: blur of the pixel discrepancy, in image pixels; 0 for none.
+        latent_clip: latent differences are clipped at it and divided by it; latents are scaled.
+        latent_sigma: blur of the latent discrepancy, in latent cells; 0 for none.
+        fused_sigma: blur of the fused maps, in image pixels, not of ``pixel`` and ``latent``; 0 for none.
+        batch_size: images at a time.
+    """
 
     fusion: Literal["pixel", "latent", "geometric", "arithmetic"] = "geometric"
     pixel_clip: Annotated[float, Field(gt=0)] = 0.4
@@ -347,12 +427,18 @@ class Scoring(Section):
     fused_sigma: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Positive = 16
 
+    @property
+    def constants(self) -> ScoringSettings:
+        from decodiff.scoring import ScoringSettings  # here, so that reading a configuration need not wait for PyTorch
+
+        return ScoringSettings(**self.model_dump(exclude={"fusion", "batch_size"}))
+
 
 class Floor(Section):
-    """The method without a network that others are compared with: see `decodiff.components`.
+    """The method without a network that every table has beside the others.
 
     Attributes:
-        patch_side: of a patch, in pixels.
+        patch_side: side of a patch, in pixels; at most ``image.crop``.
         variance_kept: share of the patches' variance that the principal components hold.
         patches: so many of a category's training images, or all if there are fewer, give the components.
     """
@@ -366,10 +452,10 @@ class Evaluation(Section):
     """How anomaly maps are measured.
 
     Attributes:
-        protocol: a key of `decodiff.protocols.PROTOCOLS`.
+        protocol: see docs/protocol.md.
         top_pixels: an image's score is the mean of so many of its highest pixels; 1 takes the maximum.
         resamples: of the bootstrap behind the intervals.
-        false_alarm_rate: the part of normal images that the threshold, chosen on held-out normal images, may call anomalous.
+        false_alarm_rate: part of normal images that the threshold, chosen on held-out normal images, may call anomalous.
     """
 
     protocol: Literal["standard", "reference"] = "standard"

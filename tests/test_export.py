@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from test_predict import finished, one_kind, pictures  # noqa: F401  (a fixture)
+from test_predict import finished, one_kind, pictures, read  # noqa: F401  (a fixture)
 
 from decodiff.data.views import cropped, to_tensor
 from decodiff.errors import InputError
 from decodiff.pipeline import DeCoDiffPipeline
 from decodiff.stages import export as exporting
 from decodiff.stages.export import export
+from decodiff.stages.predict import predict
 
 
 def answers(kind, path, images, category):
@@ -46,6 +47,23 @@ def test_a_graph_answers_as_the_pipeline_does(finished, tmp_path, kind):  # noqa
         np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
         seen = np.clip((corrections + 1) * 127.5, 0, 255).transpose(0, 2, 3, 1)
         np.testing.assert_allclose(seen, expected.corrections, atol=0.6)
+
+
+@one_kind
+def test_predict_traced_says_what_it_says_without(finished, tmp_path):  # noqa: F811
+    folder = finished[0]
+    for runtime in ("torch", "torchscript"):
+        assert predict(str(folder / "model"), [str(folder / "images")], tmp_path / runtime, runtime=runtime) == 0
+    by_runtime = [read(tmp_path / runtime / "predictions.csv") for runtime in ("torch", "torchscript")]
+    for expected, row in zip(*by_runtime, strict=True):
+        assert [row[key] for key in ("image", "category", "verdict")] == [
+            expected[key] for key in ("image", "category", "verdict")
+        ]
+        assert abs(float(row["score"]) - float(expected["score"])) < 1e-4
+        maps = [np.load(tmp_path / runtime / "maps" / f"{row['image']}.npy") for runtime in ("torch", "torchscript")]
+        np.testing.assert_allclose(maps[1], maps[0], atol=1e-4)
+    with pytest.raises(InputError, match="of another model or with other options"):
+        predict(str(folder / "model"), [str(folder / "images")], tmp_path / "torch", runtime="torchscript")
 
 
 @one_kind

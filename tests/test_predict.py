@@ -28,7 +28,8 @@ from decodiff.scheduler import DeviationScheduler
 from decodiff.stages.correct import correct
 from decodiff.stages.encode import encode_test
 from decodiff.stages.evaluate import evaluate_maps
-from decodiff.stages.predict import Rows, overlay, predict
+from decodiff.stages.predict import predict
+from decodiff.stages.predictions import Rows, overlay
 from decodiff.stages.prepare import resized_image
 from decodiff.stages.publish import publish
 from decodiff.stages.score import score

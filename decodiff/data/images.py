@@ -81,6 +81,11 @@ def as_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
+def squared(image: Image.Image, side: int, filter_name: str) -> np.ndarray:
+    """An RGB image of any size at ``side`` pixels square, uint8 ``[S,S,3]``, by the filter of Pillow's that has this name."""
+    return np.asarray(image.resize((side, side), Image.Resampling[filter_name.upper()]))
+
+
 def read_rgb(path: Path, sha256: str | None = None) -> Image.Image:
     """An image file in RGB, see `as_rgb`.
 

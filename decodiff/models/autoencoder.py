@@ -28,6 +28,8 @@ STABLE_DIFFUSION = {
 }
 CLASSES = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny, "CellComponents": CellComponents}
 Module = AutoencoderKL | AutoencoderTiny | CellComponents
+# images that the benchmark encodes at a time; in other batches the last bits may differ
+ENCODED_TOGETHER = 32
 
 
 class Autoencoder:

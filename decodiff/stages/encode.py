@@ -12,12 +12,10 @@ from tqdm import tqdm
 from decodiff.data.views import cropped, network_input, views
 from decodiff.devices import device
 from decodiff.files import read_array, write_json, writing_array
-from decodiff.models.autoencoder import Autoencoder, load_autoencoder
+from decodiff.models.autoencoder import ENCODED_TOGETHER, Autoencoder, load_autoencoder
 from decodiff.settings import Augmentation, Image
 
 log = logging.getLogger(__name__)
-
-BATCH_SIZE = 32
 
 
 def _latent_shape(network: Autoencoder, crop: int) -> tuple[int, ...]:
@@ -40,9 +38,9 @@ def encode(prepared: Path, autoencoder: Path, augmentation: Augmentation, image:
             stack.enter_context(writing_array(output / f"train_{name}.npy", shape, np.float32)) for name in ("mean", "std")
         ]
         progress = stack.enter_context(tqdm(total=count * len(chosen), desc="encode train", unit="view"))
-        for start in range(0, count, BATCH_SIZE):
+        for start in range(0, count, ENCODED_TOGETHER):
             # opened for each batch, so that what was read does not stay mapped
-            part = read_array(path, images_shape)[start : start + BATCH_SIZE]
+            part = read_array(path, images_shape)[start : start + ENCODED_TOGETHER]
             moments = np.empty((2, len(part), *shape[1:]), np.float32)
             for position, view in enumerate(chosen):
                 encoded = network.encode(network_input(cropped(part, image.crop, view), image.contrast))
@@ -61,8 +59,8 @@ def encode_test(prepared: Path, autoencoder: Path, image: Image, output: Path) -
     count = len(read_array(path, images_shape))
     shape = (count, *_latent_shape(network, image.crop))
     with writing_array(output / "test_mean.npy", shape, np.float32) as means:
-        for start in tqdm(range(0, count, BATCH_SIZE), desc="encode test", unit="batch"):
+        for start in tqdm(range(0, count, ENCODED_TOGETHER), desc="encode test", unit="batch"):
             # as above
-            crops = cropped(read_array(path, images_shape)[start : start + BATCH_SIZE], image.crop)
+            crops = cropped(read_array(path, images_shape)[start : start + ENCODED_TOGETHER], image.crop)
             means.extend(network.encode(network_input(crops, image.contrast))[0].cpu().numpy())
     log.info("%d test images, latents of %s", count, shape[1:])

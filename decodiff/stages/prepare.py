@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from decodiff.data.images import Mask, mask_area, mask_files, read_mask, read_rgb
+from decodiff.data.images import Mask, mask_area, mask_files, read_mask, read_rgb, squared
 from decodiff.data.parallel import in_order
 from decodiff.data.rows import Row, read_rows, write_rows
 from decodiff.errors import InputError
@@ -45,7 +45,7 @@ def resized_mask(mask: Mask, side: int, protocol: str) -> np.ndarray:
 
 def resized_image(path: Path, side: int, filter_name: str, sha256: str) -> np.ndarray:
     """An image at ``side`` pixels square, uint8 ``[S,S,3]``. Raises `InputError` when the file is not the manifest's."""
-    return np.asarray(read_rgb(path, sha256).resize((side, side), Image.Resampling[filter_name.upper()]))
+    return squared(read_rgb(path, sha256), side, filter_name)
 
 
 def _stamp(path: Path | str) -> list[int]:

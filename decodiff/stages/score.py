@@ -15,7 +15,7 @@ from decodiff.devices import device, precision
 from decodiff.errors import InputError
 from decodiff.files import read_array, writing_array
 from decodiff.models.autoencoder import load_autoencoder
-from decodiff.scoring import ScoringSettings, decoded_maps
+from decodiff.scoring import decoded_maps
 from decodiff.settings import Inference, Scoring
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def score(corrected: Path, latents: Path, autoencoder: Path, scoring: Scoring, i
     positions, rows = read_positions(corrected / "corrected.csv")
     after, means = corrected / "corrected.npy", latents / "test_mean.npy"
     shape = read_array(after, (len(rows), None, None, None)).shape
-    settings = ScoringSettings(**scoring.model_dump(exclude={"fusion", "batch_size"}))
+    settings = scoring.constants
 
     def decode(latent: torch.Tensor) -> torch.Tensor:
         # the maps themselves are always computed in float32
