@@ -20,5 +20,5 @@ rule all:
         f"{RESULTS}/report.html",
         f"{RESULTS}/provenance.json",
         f"{RESULTS}/metrics.json",
-        [f"{RESULTS}/tables/{table}.{suffix}" for table in ALL_TABLES for suffix in TABLE_SUFFIXES],
-        [f"{figure}.{suffix}" for figure in FIGURE_FILES for suffix in ("png", "pdf")],
+        [f"{RESULTS}/tables/{table}.{suffix}" for table in PLACES.tables for suffix in TABLE_SUFFIXES],
+        [f"{figure}.{suffix}" for figure in PLACES.figures for suffix in ("png", "pdf")],

@@ -2,34 +2,32 @@
 
 
 rule fetch:
-    wildcard_constraints:
-        dataset="|".join(dataset for dataset in CONFIG.data if dataset not in MADE_SETS),
     output:
         manifest="data/{dataset}/manifest.csv",
         origin="data/{dataset}/origin.json",
         # stands for the images: the two above may have been pulled without them
         images=touch("data/{dataset}/fetched"),
-    params:
-        code=code_hash("decodiff.stages.fetch"),
-        settings=lambda wildcards: settings("fetch", wildcards.dataset),
     log:
         "logs/data/{dataset}-fetch.log",
     benchmark:
         "logs/data/{dataset}-fetch.tsv"
+    wildcard_constraints:
+        dataset="|".join(dataset for dataset in CONFIG.data if dataset not in PLACES.made_sets),
     threads: 8
     resources:
         mem_mb=growing(4000),
         runtime=growing(240),
+    params:
+        code=code_hash("decodiff.stages.fetch"),
+        settings=lambda wildcards: PLACES.settings("fetch", wildcards.dataset),
     shell:
         "decodiff fetch {wildcards.dataset:q} --config {CONFIG_FILE:q} --output {output.manifest:q} "
         "--threads {threads} --log {log:q}"
 
 
-if MADE_SETS:
+if PLACES.made_sets:
 
     rule make_defects:
-        wildcard_constraints:
-            dataset="|".join(MADE_SETS),
         input:
             lambda wildcards: [
                 f"data/{CONFIG.data[wildcards.dataset].of}/{name}" for name in ("manifest.csv", "origin.json", "fetched")
@@ -38,16 +36,18 @@ if MADE_SETS:
             manifest="data/{dataset}/manifest.csv",
             origin="data/{dataset}/origin.json",
             images=touch("data/{dataset}/fetched"),
-        params:
-            code=code_hash("decodiff.stages.make_defects"),
         log:
             "logs/data/{dataset}-make-defects.log",
         benchmark:
             "logs/data/{dataset}-make-defects.tsv"
+        wildcard_constraints:
+            dataset="|".join(PLACES.made_sets),
         threads: 8
         resources:
             mem_mb=growing(4000),
             runtime=growing(240),
+        params:
+            code=code_hash("decodiff.stages.make_defects"),
         shell:
             "decodiff make-defects {input[0]:q} --dataset {wildcards.dataset:q} --output {output.manifest:q} "
             "--threads {threads} --log {log:q}"
@@ -58,12 +58,7 @@ rule prepare:
         manifest="data/{dataset}/manifest.csv",
         images="data/{dataset}/fetched",
     output:
-        *prepared_files("{dataset}"),
-    params:
-        code=code_hash("decodiff.stages.prepare"),
-        resize=CONFIG.image.resize,
-        filter=CONFIG.image.filter,
-        output=lambda wildcards, output: folder(output[0]),
+        *PLACES.prepared_files("{dataset}"),
     log:
         f"logs/data/{{dataset}}-{PREPARED}.log",
     benchmark:
@@ -72,6 +67,11 @@ rule prepare:
     resources:
         mem_mb=growing(4000),
         runtime=growing(120),
+    params:
+        code=code_hash("decodiff.stages.prepare"),
+        resize=CONFIG.image.resize,
+        filter=CONFIG.image.filter,
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff prepare {input.manifest:q} --resize {params.resize} --filter {params.filter} --output {params.output:q} "
         "--threads {threads} --log {log:q}"

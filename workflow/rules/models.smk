@@ -1,5 +1,7 @@
 # Autoencoder, latents, and the deviation network.
 
+MODEL_VARIANTS = f"{MODELS}/sweeps/{PLACES.pattern('model')}"
+
 
 rule autoencoder:
     input:
@@ -11,11 +13,6 @@ rule autoencoder:
         ),
     output:
         *network_files(f"{MODELS}/autoencoder"),
-    params:
-        code=code_hash("decodiff.stages.autoencoder"),
-        settings=settings("autoencoder"),
-        prepared=lambda wildcards, input: [f"--prepared={folder(path)}" for path in input.images],
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{LOGS}/autoencoder.log",
     benchmark:
@@ -25,6 +22,11 @@ rule autoencoder:
         device=1,
         mem_mb=growing(4000),
         runtime=growing(240),
+    params:
+        code=code_hash("decodiff.stages.autoencoder"),
+        settings=PLACES.settings("autoencoder"),
+        prepared=lambda wildcards, input: [f"--prepared={folder(path)}" for path in input.images],
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff autoencoder --config {CONFIG_FILE:q} {params.prepared:q} --output {params.output:q} "
         "--threads {threads} --log {log:q}"
@@ -32,18 +34,12 @@ rule autoencoder:
 
 rule encode:
     input:
-        images=prepared_files("{dataset}"),
+        images=PLACES.prepared_files("{dataset}"),
         autoencoder=rules.autoencoder.output,
     output:
         f"{MODELS}/latents/{{dataset}}/train_mean.npy",
         f"{MODELS}/latents/{{dataset}}/train_std.npy",
         f"{MODELS}/latents/{{dataset}}/views.json",
-    params:
-        code=code_hash("decodiff.stages.encode"),
-        settings=lambda wildcards: settings("encode", wildcards.dataset),
-        prepared=lambda wildcards, input: folder(input.images[0]),
-        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{LOGS}/{{dataset}}-encode.log",
     benchmark:
@@ -53,6 +49,12 @@ rule encode:
         device=1,
         mem_mb=growing(6000),
         runtime=growing(480),
+    params:
+        code=code_hash("decodiff.stages.encode"),
+        settings=lambda wildcards: PLACES.settings("encode", wildcards.dataset),
+        prepared=lambda wildcards, input: folder(input.images[0]),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff encode --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --threads {threads} --log {log:q}"
@@ -60,16 +62,10 @@ rule encode:
 
 rule encode_test:
     input:
-        images=prepared_files("{dataset}"),
+        images=PLACES.prepared_files("{dataset}"),
         autoencoder=rules.autoencoder.output,
     output:
         f"{MODELS}/latents/{{dataset}}/test_mean.npy",
-    params:
-        code=code_hash("decodiff.stages.encode"),
-        settings=settings("encode-test"),
-        prepared=lambda wildcards, input: folder(input.images[0]),
-        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{LOGS}/{{dataset}}-encode-test.log",
     benchmark:
@@ -79,14 +75,15 @@ rule encode_test:
         device=1,
         mem_mb=growing(6000),
         runtime=growing(240),
+    params:
+        code=code_hash("decodiff.stages.encode"),
+        settings=PLACES.settings("encode-test"),
+        prepared=lambda wildcards, input: folder(input.images[0]),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff encode-test --config {CONFIG_FILE:q} --prepared {params.prepared:q} --autoencoder {params.autoencoder:q} "
         "--output {params.output:q} --threads {threads} --log {log:q}"
-
-
-def encodes_while_training(scope):
-    """Whether images are corrupted before they are encoded, or some augmentation is one that no finite set of views holds."""
-    return CONFIG.masking.corruption == "content" or any(not CONFIG.data[name].augmentation.is_finite for name in CONFIG.members(scope))
 
 
 if CONFIG.model.source == "reference":
@@ -97,11 +94,6 @@ if CONFIG.model.source == "reference":
         output:
             *network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
             f"{MODELS}/{{scope}}/seed-{{seed}}/training.json",
-        params:
-            code=code_hash("decodiff.stages.import_reference"),
-            settings=settings("import-reference"),
-            members=lambda wildcards: json.dumps(CONFIG.members(wildcards.scope)),
-            output=lambda wildcards, output: folder(output[0]),
         log:
             f"{LOGS}/{{scope}}-{{seed}}-import.log",
         benchmark:
@@ -109,6 +101,11 @@ if CONFIG.model.source == "reference":
         resources:
             mem_mb=growing(8000),
             runtime=growing(30),
+        params:
+            code=code_hash("decodiff.stages.import_reference"),
+            settings=PLACES.settings("import-reference"),
+            members=lambda wildcards: json.dumps(CONFIG.members(wildcards.scope)),
+            output=lambda wildcards, output: folder(output[0]),
         shell:
             "decodiff import-reference {input:q} --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --output {params.output:q} "
             "--log {log:q}"
@@ -125,18 +122,29 @@ else:
                 if CONFIG.training.look_every
             ],
             autoencoder=lambda wildcards: (
-                rules.autoencoder.output if encodes_while_training(wildcards.scope) or CONFIG.training.look_every else []
+                rules.autoencoder.output
+                if PLACES.encodes_while_training(wildcards.scope) or CONFIG.training.look_every
+                else []
             ),
         output:
             *network_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
             f"{MODELS}/{{scope}}/seed-{{seed}}/training.json",
             f"{MODELS}/{{scope}}/seed-{{seed}}/log.csv",
             f"{MODELS}/{{scope}}/seed-{{seed}}/speed.tsv",
-            *kept_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
+            *PLACES.kept_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
+        log:
+            f"{LOGS}/{{scope}}-{{seed}}-train.log",
+        benchmark:
+            f"{LOGS}/{{scope}}-{{seed}}-train.tsv"
+        threads: NETWORK_THREADS
+        resources:
+            device=1,
+            mem_mb=growing(16000 if CONFIG.training.unet in ("UNet_M", "UNet_L") else 4000),
+            runtime=growing(2880),
         params:
             # it corrects images only to show them
             code=code_hash("decodiff.stages.train", apart=("decodiff.correction",)),
-            settings=settings("train"),
+            settings=PLACES.settings("train"),
             variant="{}",
             members=lambda wildcards: json.dumps(
                 {
@@ -149,15 +157,6 @@ else:
             autoencoder=lambda wildcards, input: [f"--autoencoder={folder(path)}" for path in input.autoencoder[:1]],
             output=lambda wildcards, output: folder(output[0]),
             tensorboard=lambda wildcards: f"{LOGS}/tensorboard/{wildcards.scope}-{wildcards.seed}",
-        log:
-            f"{LOGS}/{{scope}}-{{seed}}-train.log",
-        benchmark:
-            f"{LOGS}/{{scope}}-{{seed}}-train.tsv"
-        threads: NETWORK_THREADS
-        resources:
-            device=1,
-            mem_mb=growing(16000 if CONFIG.training.unet in ("UNet_M", "UNet_L") else 4000),
-            runtime=growing(2880),
         shell:
             "{LAUNCHER} decodiff train --config {CONFIG_FILE:q} --scope {wildcards.scope:q} --seed {wildcards.seed} "
             "{params.latents:q} {params.prepared:q} {params.autoencoder:q} --output {params.output:q} "
@@ -169,11 +168,11 @@ else:
             f"{MODEL_VARIANTS}/{{scope}}/seed-{{seed}}/training.json",
             f"{MODEL_VARIANTS}/{{scope}}/seed-{{seed}}/log.csv",
             f"{MODEL_VARIANTS}/{{scope}}/seed-{{seed}}/speed.tsv",
-        params:
-            settings=lambda wildcards: settings("train", changed=changes(wildcards)),
-            variant=lambda wildcards: changes(wildcards),
-            tensorboard=lambda wildcards: f"{LOGS}/tensorboard/{wildcards.model}-{wildcards.scope}-{wildcards.seed}",
         log:
             f"{LOGS}/{{model}}-{{scope}}-{{seed}}-train.log",
         benchmark:
             f"{LOGS}/{{model}}-{{scope}}-{{seed}}-train.tsv"
+        params:
+            settings=lambda wildcards: PLACES.settings("train", changed=PLACES.changes(wildcards)),
+            variant=lambda wildcards: PLACES.changes(wildcards),
+            tensorboard=lambda wildcards: f"{LOGS}/tensorboard/{wildcards.model}-{wildcards.scope}-{wildcards.seed}",

@@ -2,49 +2,19 @@
 
 PART = f"{RESULTS}/{{scope}}/seed-{{seed}}/{{dataset}}"
 PART_LOG = f"{LOGS}/{{scope}}-{{seed}}-{{dataset}}"
-
-
-def network_folder(name):
-    """Folder of the networks of a variant, by its name; of the run for the name of none."""
-    return MODELS if name == BASE else f"{MODELS}/sweeps/model~{name}"
-
-
-def network(wildcards):
-    """The network of a scope and seed, or of a variant of it."""
-    base = f"{network_folder(wildcards.get('model', BASE))}/{wildcards.scope}/seed-{wildcards.seed}"
-    return [*network_files(base), f"{base}/training.json"]
-
-
-def variant_folder(names, levels):
-    """Folder of a variant's results as the first ``levels`` of its names tell it from others; that of the run for none."""
-    chosen = {level: names.get(level, BASE) for level in list(LEVELS)[:levels]}
-    if set(chosen.values()) == {BASE}:
-        return f"{RESULTS}/"
-    return "/".join([RESULTS, "sweeps", *(f"{level}~{name}" for level, name in chosen.items()), ""])
-
-
-def part(wildcards, levels):
-    """Folder of a part's results, or of those of a variant of it."""
-    return f"{variant_folder(wildcards, levels)}{wildcards.scope}/seed-{wildcards.seed}/{wildcards.dataset}"
+CORRECTION_VARIANTS = f"{RESULTS}/sweeps/{PLACES.pattern('model', 'correction')}"
+SCORING_VARIANTS = f"{RESULTS}/sweeps/{PLACES.pattern('model', 'correction', 'scoring')}"
 
 
 rule correct:
     input:
-        unet=network,
+        unet=lambda wildcards: PLACES.network(wildcards),
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         images=f"data/{{dataset}}/{PREPARED}/test.csv",
     output:
         f"{PART}/corrected.npy",
         f"{PART}/corrected.csv",
         f"{PART}/inference.json",
-    params:
-        code=code_hash("decodiff.stages.correct"),
-        settings=settings("correct"),
-        variant="{}",
-        unet=lambda wildcards, input: folder(input.unet[0]),
-        latents=lambda wildcards, input: folder(input.latents),
-        prepared=lambda wildcards, input: folder(input.images),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{PART_LOG}-correct.log",
     benchmark:
@@ -54,6 +24,14 @@ rule correct:
         device=1,
         mem_mb=growing(4000),
         runtime=growing(120),
+    params:
+        code=code_hash("decodiff.stages.correct"),
+        settings=PLACES.settings("correct"),
+        variant="{}",
+        unet=lambda wildcards, input: folder(input.unet[0]),
+        latents=lambda wildcards, input: folder(input.latents),
+        prepared=lambda wildcards, input: folder(input.images),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff correct --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --unet {params.unet:q} "
         "--latents {params.latents:q} --prepared {params.prepared:q} --output {params.output:q} --variant {params.variant:q} "
@@ -65,32 +43,24 @@ use rule correct as correct_variant with:
         f"{CORRECTION_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/corrected.npy",
         f"{CORRECTION_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/corrected.csv",
         f"{CORRECTION_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/inference.json",
-    params:
-        settings=lambda wildcards: settings("correct", changed=changes(wildcards)),
-        variant=lambda wildcards: changes(wildcards),
     log:
         f"{LOGS}/{{model}}-{{correction}}-{{scope}}-{{seed}}-{{dataset}}-correct.log",
     benchmark:
         f"{LOGS}/{{model}}-{{correction}}-{{scope}}-{{seed}}-{{dataset}}-correct.tsv"
+    params:
+        settings=lambda wildcards: PLACES.settings("correct", changed=PLACES.changes(wildcards)),
+        variant=lambda wildcards: PLACES.changes(wildcards),
 
 
 rule score:
     input:
-        corrected=lambda wildcards: [f"{part(wildcards, 2)}/corrected.{suffix}" for suffix in ("npy", "csv")],
+        corrected=lambda wildcards: [f"{PLACES.part_folder(wildcards, 2)}/corrected.{suffix}" for suffix in ("npy", "csv")],
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         autoencoder=rules.autoencoder.output,
     output:
         f"{PART}/anomaly_maps.npy",
         f"{PART}/corrections.npy",
         f"{PART}/images.csv",
-    params:
-        code=code_hash("decodiff.stages.score"),
-        settings=settings("score"),
-        variant="{}",
-        corrected=lambda wildcards, input: folder(input.corrected[0]),
-        latents=lambda wildcards, input: folder(input.latents),
-        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{PART_LOG}-score.log",
     benchmark:
@@ -100,6 +70,14 @@ rule score:
         device=1,
         mem_mb=growing(4000),
         runtime=growing(120),
+    params:
+        code=code_hash("decodiff.stages.score"),
+        settings=PLACES.settings("score"),
+        variant="{}",
+        corrected=lambda wildcards, input: folder(input.corrected[0]),
+        latents=lambda wildcards, input: folder(input.latents),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff score --config {CONFIG_FILE:q} --corrected {params.corrected:q} --latents {params.latents:q} "
         "--autoencoder {params.autoencoder:q} --output {params.output:q} --variant {params.variant:q} --threads {threads} "
@@ -112,13 +90,13 @@ use rule score as score_variant with:
             f"{SCORING_VARIANTS}/{{scope}}/seed-{{seed}}/{{dataset}}/{name}"
             for name in ("anomaly_maps.npy", "corrections.npy", "images.csv")
         ],
-    params:
-        settings=lambda wildcards: settings("score", changed=changes(wildcards)),
-        variant=lambda wildcards: changes(wildcards),
     log:
         f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-score.log",
     benchmark:
         f"{LOGS}/{{model}}-{{correction}}-{{scoring}}-{{scope}}-{{seed}}-{{dataset}}-score.tsv"
+    params:
+        settings=lambda wildcards: PLACES.settings("score", changed=PLACES.changes(wildcards)),
+        variant=lambda wildcards: PLACES.changes(wildcards),
 
 
 MEASURED_FILES = [*(f"{name}.csv" for name in ("metrics", "defects", "intervals", "thresholds", "scores")), "resamples.npz"]
@@ -126,17 +104,11 @@ MEASURED_FILES = [*(f"{name}.csv" for name in ("metrics", "defects", "intervals"
 
 rule evaluate:
     input:
-        maps=lambda wildcards: f"{part(wildcards, 3)}/anomaly_maps.npy",
-        images=lambda wildcards: f"{part(wildcards, 3)}/images.csv",
+        maps=lambda wildcards: f"{PLACES.part_folder(wildcards, 3)}/anomaly_maps.npy",
+        images=lambda wildcards: f"{PLACES.part_folder(wildcards, 3)}/images.csv",
         masks=f"data/{{dataset}}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy",
     output:
         [f"{PART}/{name}" for name in MEASURED_FILES],
-    params:
-        code=code_hash("decodiff.stages.evaluate"),
-        settings=settings("evaluate"),
-        results=lambda wildcards, input: folder(input.maps),
-        prepared=lambda wildcards, input: folder(input.masks),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{PART_LOG}-evaluate.log",
     benchmark:
@@ -144,6 +116,12 @@ rule evaluate:
     resources:
         mem_mb=growing(8000),
         runtime=growing(120),
+    params:
+        code=code_hash("decodiff.stages.evaluate"),
+        settings=PLACES.settings("evaluate"),
+        results=lambda wildcards, input: folder(input.maps),
+        prepared=lambda wildcards, input: folder(input.masks),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff evaluate --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
         "--seed {wildcards.seed} --results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
@@ -171,11 +149,6 @@ rule floor:
         maps=f"{FLOOR_PART}/anomaly_maps.npy",
         images=f"{FLOOR_PART}/images.csv",
         record=f"{FLOOR_PART}/floor.json",
-    params:
-        code=code_hash("decodiff.stages.floor"),
-        settings=settings("floor"),
-        prepared=lambda wildcards, input: folder(input.train[0]),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{FLOOR_LOG}.log",
     benchmark:
@@ -183,6 +156,11 @@ rule floor:
     resources:
         mem_mb=growing(2000),
         runtime=growing(60),
+    params:
+        code=code_hash("decodiff.stages.floor"),
+        settings=PLACES.settings("floor"),
+        prepared=lambda wildcards, input: folder(input.train[0]),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff floor --config {CONFIG_FILE:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
 
@@ -195,12 +173,6 @@ rule evaluate_floor:
         masks=rules.evaluate.input.masks,
     output:
         [f"{FLOOR_PART}/{name}" for name in MEASURED_FILES],
-    params:
-        code=code_hash("decodiff.stages.evaluate"),
-        settings=settings("evaluate"),
-        results=lambda wildcards, input: folder(input.maps),
-        prepared=lambda wildcards, input: folder(input.masks),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{FLOOR_LOG}-evaluate.log",
     benchmark:
@@ -208,6 +180,12 @@ rule evaluate_floor:
     resources:
         mem_mb=growing(8000),
         runtime=growing(120),
+    params:
+        code=code_hash("decodiff.stages.evaluate"),
+        settings=PLACES.settings("evaluate"),
+        results=lambda wildcards, input: folder(input.maps),
+        prepared=lambda wildcards, input: folder(input.masks),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff evaluate --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {FLOOR} --seed 0 "
         "--results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
@@ -218,20 +196,13 @@ COMPUTE_FILE = "accuracy_over_compute.tsv"
 
 rule over_compute:
     input:
-        kept=kept_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
+        kept=PLACES.kept_files(f"{MODELS}/{{scope}}/seed-{{seed}}"),
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         images=f"data/{{dataset}}/{PREPARED}/test.csv",
         masks=rules.evaluate.input.masks,
         autoencoder=rules.autoencoder.output,
     output:
         f"{PART}/{COMPUTE_FILE}",
-    params:
-        code=code_hash("decodiff.stages.over_compute"),
-        settings=settings("over-compute"),
-        unets=lambda wildcards, input: [f"--unet={path}" for path in dict.fromkeys(map(folder, input.kept))],
-        latents=lambda wildcards, input: folder(input.latents),
-        prepared=lambda wildcards, input: folder(input.images),
-        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
     log:
         f"{PART_LOG}-over-compute.log",
     benchmark:
@@ -241,6 +212,13 @@ rule over_compute:
         device=1,
         mem_mb=growing(8000),
         runtime=growing(480),
+    params:
+        code=code_hash("decodiff.stages.over_compute"),
+        settings=PLACES.settings("over-compute"),
+        unets=lambda wildcards, input: [f"--unet={path}" for path in dict.fromkeys(map(folder, input.kept))],
+        latents=lambda wildcards, input: folder(input.latents),
+        prepared=lambda wildcards, input: folder(input.images),
+        autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
     shell:
         "decodiff over-compute --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --scope {wildcards.scope:q} "
         "{params.unets:q} --latents {params.latents:q} --prepared {params.prepared:q} --autoencoder {params.autoencoder:q} "
@@ -257,12 +235,6 @@ rule curves:
         masks=f"data/{{dataset}}/{PREPARED}/test_masks_{CONFIG.evaluation.protocol}.npy",
     output:
         [f"{PART}/{name}" for name in CURVE_FILES],
-    params:
-        code=code_hash("decodiff.stages.curves"),
-        settings=settings("curves"),
-        results=lambda wildcards, input: folder(input.maps),
-        prepared=lambda wildcards, input: folder(input.masks),
-        output=lambda wildcards, output: folder(output[0]),
     log:
         f"{PART_LOG}-curves.log",
     benchmark:
@@ -270,6 +242,12 @@ rule curves:
     resources:
         mem_mb=growing(4000),
         runtime=growing(60),
+    params:
+        code=code_hash("decodiff.stages.curves"),
+        settings=PLACES.settings("curves"),
+        results=lambda wildcards, input: folder(input.maps),
+        prepared=lambda wildcards, input: folder(input.masks),
+        output=lambda wildcards, output: folder(output[0]),
     shell:
         "decodiff curves --config {CONFIG_FILE:q} --results {params.results:q} --prepared {params.prepared:q} "
         "--output {params.output:q} --log {log:q}"

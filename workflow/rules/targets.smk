@@ -1,7 +1,7 @@
 # Targets for a part of the way.
 rule prepared:
     input:
-        [path for dataset in CONFIG.arrays for path in prepared_files(dataset)],
+        [path for dataset in CONFIG.arrays for path in PLACES.prepared_files(dataset)],
 
 
 rule encoded:
@@ -12,18 +12,18 @@ rule encoded:
 
 rule trained:
     input:
-        [path for _, network, _, _ in all_results() for path in network_files(network)],
+        [path for result in PLACES.all_results() for path in network_files(result.unet)],
 
 
 # What figures and the report show and is too large to be carried: for one who brings all else.
 rule shown:
     input:
-        [f"{results}/anomaly_maps.npy" for results in shown_results()],
+        [f"{results}/anomaly_maps.npy" for results in PLACES.all_shown],
 
 
 rule measured:
     input:
-        [f"{results}/metrics.csv" for results, _, _, _ in all_results()],
-        floor_files(PARTS, "metrics.csv"),
-        [f"{results}/{name}" for results in SHOWN_PARTS for name in CURVE_FILES],
+        [f"{result.results}/metrics.csv" for result in PLACES.all_results()],
+        PLACES.floors(PLACES.parts, "metrics.csv"),
+        [f"{results}/{name}" for results in PLACES.shown for name in CURVE_FILES],
         f"{RESULTS}/metrics.json",
