@@ -2,14 +2,14 @@
 
 PYTHON ?= python3
 VENV := .venv
-AUDIT := .venv-audit
+TOOLS := .venv-tools
 # PyTorch for the machine at hand; the versions are the same
 TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
 # nothing that is not in a lock, no file with another checksum
 INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo pull test test-dvc test-slow test-survival check-demo audit licences catalogue clean
+.PHONY: demo pull test test-dvc test-slow test-survival check-demo audit lint licences catalogue configuration clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
@@ -66,22 +66,38 @@ $(VENV)/installed-remotes: requirements-remotes.lock $(VENV)/installed
 	$(VENV)/bin/python $(INSTALL) requirements-remotes.lock
 	touch $@
 
-$(AUDIT)/installed: requirements-audit.lock
-	$(PYTHON) -m venv $(AUDIT)
-	$(AUDIT)/bin/python $(INSTALL) requirements-audit.lock
+# the extras `export` and `app`
+$(VENV)/installed-extras: requirements-extras.lock $(VENV)/installed
+	$(VENV)/bin/python $(INSTALL) requirements-extras.lock
+	touch $@
+
+$(TOOLS)/installed: requirements-tools.lock
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python $(INSTALL) requirements-tools.lock
 	touch $@
 
 # known vulnerabilities of all that is installed
-audit: $(AUDIT)/installed
-	$(AUDIT)/bin/python .ci/audit.py
+audit: $(TOOLS)/installed
+	$(TOOLS)/bin/python .ci/audit.py
+
+# style of Python and of the workflow; `ruff format` and `snakefmt` mend most of it
+lint: $(TOOLS)/installed
+	$(TOOLS)/bin/ruff check
+	$(TOOLS)/bin/ruff format --check
+	$(TOOLS)/bin/snakefmt --check Snakefile workflow
 
 # docs/licences.md from what is installed
-licences: $(VENV)/installed-remotes $(AUDIT)/installed
-	$(AUDIT)/bin/python .ci/licences.py $(VENV) > docs/licences.md
+licences: $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed
+	$(TOOLS)/bin/python .ci/licences.py $(VENV) > docs/licences.md
 
 # docs/datasets.md from the registry; contact sheets are drawn of the prepared data sets named in PREPARED
 catalogue: $(VENV)/installed
 	$(VENV)/bin/decodiff datasets --output docs/datasets.md $(addprefix --prepared ,$(PREPARED))
+
+# the tables of config/README.md from the definition of the configuration
+configuration: $(VENV)/installed
+	$(VENV)/bin/python .ci/configuration.py config/README.md > config/README.md.new
+	mv config/README.md.new config/README.md
 
 # everything made except the environment
 clean:

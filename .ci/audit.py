@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LOCKS = ("requirements.lock", "requirements-cpu.lock", "requirements-remotes.lock", "requirements-audit.lock")
+LOCKS = tuple(f"requirements{name}.lock" for name in ("", "-cpu", "-remotes", "-extras", "-tools"))
 
 
 def audited(lock: str, options: list[str]) -> list[dict]:
