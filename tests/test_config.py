@@ -1,6 +1,8 @@
 """Configuration: what is wrong is named in one line, recipes merge, and stages read only what is theirs."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,7 +44,10 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"trainig": {}}, "trainig: unknown key"),
+        ({"trainig": {}}, r"trainig: unknown key; did you mean training\? config/README.md has those there are$"),
+        ({"qqqq": {}}, "qqqq: unknown key; config/README.md has those there are$"),
+        # once, and not for every line of the sweeps too
+        ({"correction__steps": 7, "sweeps": {"T3": {"a": {"scoring.pixel_clip": 0.3}}}}, "^[^;]*no stride[^;]*; choose[^;]*$"),
         ({"training__epoch": 3}, "training.epoch: unknown key"),
         ({"training__epochs": "many"}, "training.epochs: .*integer.*'many'"),
         ({"training__unet": "UNet_XXL"}, "training.unet: .*'UNet_XS'.*'UNet_XXL'"),
@@ -365,7 +370,7 @@ def test_members_keep_the_registrys_order_and_name_single_categories():
     assert config.members("one") == {"demo": ("grid",)}
 
 
-LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "remotes", "audit"))]
+LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "remotes", "extras", "tools"))]
 
 
 def normal(requirement):
@@ -393,8 +398,15 @@ def test_the_same_versions_everywhere_each_with_its_checksum():
     assert {"pip": ["-r requirements-cpu.lock", "-r requirements.lock"]} in conda, "conda takes the locks themselves"
 
 
+def test_the_keys_in_the_documents_are_those_of_the_definition():
+    readme = ROOT / "config/README.md"
+    command = [sys.executable, ROOT / ".ci/configuration.py", readme]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert made == readme.read_text(encoding="utf-8"), "make configuration"
+
+
 def test_the_licences_of_all_that_is_locked_are_listed():
     listed = re.findall(r"^\| ([A-Za-z0-9._-]+) \| (\d[A-Za-z0-9.!+-]*) \|", (ROOT / "docs/licences.md").read_text(), re.M)
     found = {normal(f"{name}=={version.partition('+')[0]}") for name, version in listed}
-    installed = set().union(*map(locked, ("requirements.lock", "requirements-cpu.lock", "requirements-remotes.lock")))
+    installed = set().union(*(locked(f"requirements{name}.lock") for name in ("", "-cpu", "-remotes", "-extras")))
     assert found == {package for package in installed if not package.startswith("setuptools==")}, "which every environment has"
