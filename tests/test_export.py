@@ -28,6 +28,7 @@ def answers(kind, path, images, category):
     return list(model([images.numpy(), category.numpy()]).values())
 
 
+@one_kind
 @pytest.mark.parametrize("kind", ["torchscript", "onnx", "openvino"])
 def test_a_graph_answers_as_the_pipeline_does(finished, tmp_path, kind):  # noqa: F811
     for package in exporting.NEEDED[kind]:

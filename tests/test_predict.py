@@ -323,7 +323,9 @@ def test_each_image_gets_a_row_and_damaged_ones_cost_no_other(finished, tmp_path
             anomaly_map = np.load(tmp_path / "maps" / f"{name}.npy")
             assert anomaly_map.shape == (SIDE, SIDE) and float(anomaly_map.max()) == float(row["score"])
             assert Picture.open(tmp_path / "overlays" / f"{name}.png").size == read_rgb(odd / name).size
-    assert len({found[name]["score"] for name in ("upright.png", "turned.png", "alpha.png")}) == 1
+    # the same picture; its place in a batch decides the last bits
+    same = [float(found[name]["score"]) for name in ("upright.png", "turned.png", "alpha.png")]
+    assert max(same) - min(same) < 1e-6
 
 
 @one_kind
