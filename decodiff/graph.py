@@ -12,9 +12,8 @@ from torch import nn
 
 from decodiff.correction import correct
 from decodiff.data.views import to_tensor, to_uint8, with_contrast
-from decodiff.errors import InputError
 from decodiff.models.autoencoder import Autoencoder
-from decodiff.pipeline import DeCoDiffPipeline, DeCoDiffPipelineOutput
+from decodiff.pipeline import DeCoDiffPipeline, DeCoDiffPipelineOutput, check_maps
 from decodiff.scoring import decoded_maps
 
 if TYPE_CHECKING:
@@ -113,6 +112,5 @@ class TracedModel:
             maps, scores, corrections = self._graph(crops, torch.full((len(crops),), index, device=crops.device))
             parts.append((maps.cpu().numpy(), scores.double().cpu().numpy(), to_uint8(corrections)))
         output = DeCoDiffPipelineOutput(*(np.concatenate(values) for values in zip(*parts)))
-        if not np.isfinite(output.anomaly_maps).all():
-            raise InputError("an anomaly map holds NaN; check the weights and the images")
+        check_maps(output.anomaly_maps)
         return output

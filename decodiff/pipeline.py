@@ -339,12 +339,17 @@ class DeCoDiffPipeline(DiffusionPipeline):
             for part in batches(batch_size or settings.scoring.batch_size)
         ]
         maps = torch.cat([result for result, _ in compared]).cpu().numpy()
-        if not np.isfinite(maps).all():
-            raise InputError("an anomaly map holds NaN; check the weights and the images")
+        check_maps(maps)
         scores = image_scores([(maps, np.zeros(maps.shape, bool))], settings.top_pixels)
         corrections = np.concatenate([to_uint8(reconstruction) for _, reconstruction in compared])
         output = DeCoDiffPipelineOutput(anomaly_maps=maps, scores=scores, corrections=corrections)
         return output if return_dict else output.to_tuple()
+
+
+def check_maps(maps: np.ndarray) -> None:
+    """Raises `InputError` when an anomaly map holds NaN or infinity."""
+    if not np.isfinite(maps).all():
+        raise InputError("an anomaly map holds NaN; check the weights and the images")
 
 
 def check_place(folder: Path) -> None:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,21 +124,15 @@ def answer(
     return Chosen([candidates[index] for index in best], reasons, DeCoDiffPipelineOutput(**picked))
 
 
-@dataclass(frozen=True)
-class _Read:
-    name: str
-    image: Image.Image | None
-    error: str = ""
-
-
-def _read(item: tuple[str, Path]) -> _Read:
+def _read(item: tuple[str, Path]) -> Result:
+    """What there is to say before the model is asked."""
     try:
-        return _Read(item[0], read_rgb(item[1]))
+        return Result(item[0], read_rgb(item[1]))
     except InputError as error:
-        return _Read(item[0], None, str(error))
+        return Result(item[0], None, str(error))
 
 
-def _batches(items: Iterator[_Read], size: int) -> Iterator[list[_Read]]:
+def _batches(items: Iterator[Result], size: int) -> Iterator[list[Result]]:
     while batch := list(itertools.islice(items, size)):
         yield batch
 
@@ -198,35 +192,33 @@ def predict(
         try:
             pipeline.to(device())
             computing = TracedModel(pipeline) if runtime == "torchscript" else pipeline
-            _predict(pipeline, computing, files, table, output, category, threshold, maps, batch_size)
+            thresholds = pipeline.settings.thresholds if threshold is None else dict.fromkeys(pipeline.categories, threshold)
+            writer = Writer(output, maps, pipeline.settings.image.resize, thresholds)
+            _predict(computing, files, table, writer, category, batch_size)
         finally:
             table.close()
     return table.failed
 
 
 def _predict(
-    pipeline: DeCoDiffPipeline,
-    computing: DeCoDiffPipeline | TracedModel,
+    model: DeCoDiffPipeline | TracedModel,
     files: dict[str, Path],
     table: Rows,
-    output: Path,
+    writer: Writer,
     category: str | None,
-    given: float | None,
-    maps: MapFormat,
     batch_size: int | None,
 ) -> None:
     left = [item for item in files.items() if item[0] not in table.done]
     if done := len(files) - len(left):
-        log.info("%s: %d of %d images are there already", output, done, len(files))
-    thresholds = dict.fromkeys(pipeline.categories, given) if given is not None else pipeline.settings.thresholds
-    began, writer = time.perf_counter(), Writer(output, maps, pipeline.settings.image.resize, thresholds)
+        log.info("%s: %d of %d images are there already", writer.output, done, len(files))
+    began = time.perf_counter()
     with tqdm(desc="predict", total=len(files), initial=done, unit="image") as progress:
-        for batch in _batches(in_order(_read, left, None), batch_size or computing.batch_size):
+        for batch in _batches(in_order(_read, left, None), batch_size or model.batch_size):
             readable = [item for item in batch if item.image is not None]
-            said = answer(computing, [item.image for item in readable], category, batch_size) if readable else None
+            said = answer(model, [item.image for item in readable], category, batch_size) if readable else None
             seconds = (time.perf_counter() - began) / len(batch)
             known = {item.name: said.of(place) for place, item in enumerate(readable)}
-            results = [Result(item.name, item.image, item.error, **known.get(item.name, {}), seconds=seconds) for item in batch]
+            results = [replace(item, seconds=seconds, **known.get(item.name, {})) for item in batch]
             for prediction in in_order(writer, results, None):
                 table.append(prediction)
                 progress.update()
