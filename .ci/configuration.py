@@ -35,6 +35,7 @@ SECTIONS = {
     "correction": settings.Correction,
     "scoring": settings.Scoring,
     "floor": settings.Floor,
+    "methods.<name>": settings.Method,
     "evaluation": settings.Evaluation,
 }
 NAME = "letters, digits, `_`, `-`"

@@ -31,6 +31,7 @@ from decodiff.settings import (
     Inference,
     Label,
     Masking,
+    Method,
     Name,
     Positive,
     PretrainedAutoencoder,
@@ -57,10 +58,12 @@ MERGE_TAG = "tag:yaml.org,2002:merge"
 EACH_CATEGORY = "{category}"
 # the folder of the method without a network, its scope in metrics, and its line in the tables of settings
 FLOOR = "floor"
+# in a folder of results of another method: which, what it cost, and why it has no maps if it has none
+METHOD_FILE = "method.json"
 # in the registry, what is made of another's training images; the table that compares settings on such data sets alone
 MADE, MADE_TABLE = "made", "T13"
 # folders beside those of the scopes
-RESERVED = ("autoencoder", "latents", "tables", "figures", "sweeps", FLOOR)
+RESERVED = ("autoencoder", "latents", "tables", "figures", "sweeps", "methods", FLOOR)
 
 
 # What each stage may read, by dotted keys. `data` stands for the settings of the one data set the job works on.
@@ -75,6 +78,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "score": ("scoring", "inference"),
     "over-compute": ("diffusion", "correction", "inference", "scoring", "evaluation", "image"),
     "floor": ("floor", "image.crop"),
+    "method": ("image.crop",),
     "evaluate": ("evaluation", "image"),
     "curves": ("evaluation.protocol", "image.crop"),
     "table": (),
@@ -97,6 +101,7 @@ class Config(Section):
         scopes: which data sets or categories share one network, ``<scope>: [<member>, …]``; see below.
         sweeps: tables that compare settings, ``<table>: {<label>: {<dotted key>: <value>, …}, …}``; see below.
         sweep_scopes: the scopes they are made for; null: all.
+        methods: others to stand beside the run's own, ``<name>: {command: …}``; see below.
     """
 
     run: Name
@@ -120,10 +125,11 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     sweeps: dict[Literal["T2", "T3", "T4", "T5", "T6", "T13"], dict[Label, dict[str, Any]]] = {}
     sweep_scopes: tuple[str, ...] | None = None
+    methods: dict[Name, Method] = {}
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
-        problems = [*self._data_problems(), *self._size_problems(), *self._step_problems()]
+        problems = [*self._data_problems(), *self._size_problems(), *self._step_problems(), *self._method_problems()]
         if self.model.source == "reference" and len(self.seeds) > 1:
             problems.append("seeds: weights that are not trained here have no seeds; give one")
         if len(set(self.seeds)) != len(self.seeds):
@@ -203,6 +209,15 @@ class Config(Section):
                 problems.append(f"scopes.{scope}: this name is taken by a folder of results; choose another")
         return problems
 
+    def _method_problems(self) -> list[str]:
+        problems = []
+        for name, method in self.methods.items():
+            if name == FLOOR:
+                problems.append(f"methods.{name}: a line that every table has; call yours otherwise")
+            if method.requirements and not Path(method.requirements).is_file():
+                problems.append(f"methods.{name}.requirements: no file {method.requirements}; give a lock that pip installs")
+        return problems
+
     def _step_problems(self) -> list[str]:
         problems = []
         try:
@@ -258,7 +273,7 @@ class Config(Section):
         Raises:
             InputError: a key that cannot be varied, or a configuration that is not valid.
         """
-        settings = self.model_dump(mode="json", exclude={"sweeps", "sweep_scopes"})
+        settings = self.model_dump(mode="json", exclude={"sweeps", "sweep_scopes", "methods"})
         settings["training"]["kept_epochs"] = []
         for key, value in changes.items():
             section, _, name = key.partition(".")

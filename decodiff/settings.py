@@ -6,6 +6,8 @@ import difflib
 import math
 import os
 import reprlib
+import shlex
+import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -446,6 +448,43 @@ class Floor(Section):
     patch_side: Annotated[int, Field(gt=0, le=16)] = 4
     variance_kept: Annotated[float, Field(gt=0, le=0.9999)] = 0.999
     patches: Positive = 100_000
+
+
+METHOD_PLACES = ("train", "test", "maps", "minutes", "seed")
+
+
+class Method(Section):
+    """A method beside the run's own: a command that is given pictures and writes maps (docs/methods.md).
+
+    Attributes:
+        command: a program and its arguments; ``{train}``, ``{test}``, ``{maps}``, ``{minutes}`` and ``{seed}`` are filled in.
+        requirements: lock file of the Python environment that it runs in, with checksums; null: that of the workflow.
+        minutes: of training, for the command to keep to.
+        limit_minutes: after so many it is ended.
+    """
+
+    command: str
+    requirements: str | None = None
+    minutes: Annotated[float, Field(gt=0)] = 30
+    limit_minutes: Annotated[float, Field(gt=0)] = 120
+
+    @model_validator(mode="after")
+    def _places(self) -> Method:
+        try:
+            words = shlex.split(self.command)
+            named = {name for word in words for _, name, *_ in string.Formatter().parse(word) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"command: {error}; braces and quotes come in pairs") from error
+        if not words:
+            raise ValueError("command: empty; expected a program and its arguments")
+        if unknown := named - set(METHOD_PLACES):
+            known = ", ".join(f"{{{name}}}" for name in METHOD_PLACES)
+            raise ValueError(f"command: unknown {{{min(unknown)}}}; expected of {known}")
+        if missing := [name for name in ("test", "maps") if name not in named]:
+            raise ValueError(f"command: without {{{missing[0]}}} it does not know where the {missing[0]} lie; name it")
+        if self.limit_minutes < self.minutes:
+            raise ValueError(f"limit_minutes: {self.limit_minutes:g} are fewer than the {self.minutes:g} minutes of training")
+        return self
 
 
 class Evaluation(Section):

@@ -134,7 +134,7 @@ def test_tables_of_settings_have_the_floor_over_their_scope_and_its_difference(t
         for seed in seeds:
             shifted = {name: value + 0.01 * seed for name, value in of.items()}
             folder = result(tmp_path / label, "all", shifted, seed, spread=0.02).parent
-            sources.append(Source(label, folder, folder / "inference.json"))
+            sources.append(Source(label, folder, folder / "inference.json", folder / "speed.tsv"))
     write_sweep_table("T3", sources, "b", [floor.parent], tmp_path / "T3.csv")
     rows = [row for row in table(tmp_path / "T3.csv") if row["kind"] != "published"]
     assert [row["setting"] for row in rows] == ["a", "b", "floor", "a − b", "floor − b"]

@@ -15,6 +15,7 @@ import torch
 import yaml
 from commands import planned, run
 from pictures import make_mvtec
+from test_method import example
 from test_reference import authors_state
 from typer.testing import CliRunner
 
@@ -73,6 +74,33 @@ def test_it_makes_every_table_figure_and_the_report(finished):
     assert 'id="T12"' in page and 'id="T9"' not in page
     assert page.count("data:image/jpeg") == 64 + 32, "each test image under each model"
     assert not re.search(r"""\b(?:src|href)="(?!data:|#)|url\(|@import""", page), "nothing is loaded from elsewhere"
+
+
+def test_other_methods_stand_in_its_tables_and_one_that_fails_takes_nothing_with_it(finished, tmp_path):
+    (tmp_path / "mean_image.py").write_text(example())
+    methods = {
+        "mean-image": {"command": f"{sys.executable} {tmp_path / 'mean_image.py'} {{train}} {{test}} {{maps}}"},
+        "broken": {"command": f"{sys.executable} -c \"import sys; sys.exit('no weights')\" {{test}} {{maps}}"},
+    }
+    copied = shutil.copytree(finished, tmp_path / "run", symlinks=True)
+    config = write_config(copied, methods=methods)
+    tables = [f"results/toy/tables/{name}.csv" for name in ("T1", "T7", "T14")]
+    said = snakemake(copied, *tables, "results/toy/provenance.json", "--configfile", config)
+    assert "no weights" in said
+    lines = {row["method"]: row for row in table(copied, "T1")}
+    good, bad = (lines[f"{name} (this run, all, mean of 2 seeds)"] for name in methods)
+    assert 0 < float(good["pixel_ap"]) < 1 and not bad["pixel_ap"] and "failed: ended with status 1: no weights" in bad["note"]
+    assert [row["category"] for row in table(copied, "T7") if row["scope"] == "mean-image, all"] == ["tiles", "brushed", "mean"]
+    rows = {(row["scope"], row["setting"]): row for row in table(copied, "T14")}
+    assert [setting for scope, setting in rows if scope == "plates"] == [
+        *("DeCo-Diff", "mean-image", "broken", "floor", "mean-image − DeCo-Diff", "floor − DeCo-Diff"),
+    ]
+    assert float(rows["all", "DeCo-Diff"]["training, min"]) >= 0 and rows["all", "mean-image"]["training, min"] == "–"
+    found = explain(copied / tables[0], "mean-image (this run, all", "pixel_ap")
+    assert {of["method"]["method"] for of in found["results"].values()} == {"mean-image"}
+    # the run's own results are as they were
+    before, after = ({row["method"]: row["pixel_ap"] for row in table(folder, "T1")} for folder in (finished, copied))
+    assert before.items() <= after.items()
 
 
 def test_the_metrics_are_those_of_the_categories_and_their_mean(finished):

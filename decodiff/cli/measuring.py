@@ -49,6 +49,8 @@ def evaluate(
     from decodiff.protocols import PROTOCOLS
     from decodiff.settings import Evaluation
     from decodiff.stages.evaluate import evaluate_maps as stage
+    from decodiff.stages.evaluate import write_unmeasured
+    from decodiff.stages.method import failure_of
 
     if (results is None) == (maps is None) or (results is None) != (prepared is None) or (maps is None) != (masks is None):
         raise InputError("give --results and --prepared, or --maps and --masks")
@@ -63,6 +65,9 @@ def evaluate(
     else:
         image = load(config).image
         identity["crop"] = f"central {image.crop} of {image.resize}"
+        if reason := failure_of(results):
+            write_unmeasured(f"failed: {reason}", evaluation, identity, output)
+            return
         opened = own_maps(results, prepared, image.crop, evaluation.protocol)
     stage(opened, evaluation, identity, output)
 

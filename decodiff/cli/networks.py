@@ -179,3 +179,37 @@ def floor(
     from decodiff.stages.floor import floor as stage
 
     stage(prepared, output=output, **load(config).sections("floor"))
+
+
+@app.command(rich_help_panel=STAGES)
+def method(
+    name: Annotated[str, typer.Option(help="Name of the method, as under `methods` in the configuration.")],
+    config: ConfigFile,
+    dataset: Dataset,
+    scope: Scope,
+    seed: Seed,
+    prepared: Prepared,
+    output: Output,
+    log: LogFile = None,
+    threads: Annotated[int, typer.Option(help="Processor threads that it is to compute with.")] = 1,
+) -> None:
+    """Have another method, a command, train and make anomaly maps."""
+    begin(log)
+    from decodiff.stages.method import method as stage
+
+    settings = load(config)
+    if name not in settings.methods:
+        raise InputError(f"methods.{name}: not in {config}; choose one of {', '.join(settings.methods) or 'none'}")
+    categories = settings.members(scope).get(dataset)
+    if categories is None:
+        raise InputError(f"scopes.{scope}: does not hold {dataset}; choose one of {', '.join(settings.members(scope))}")
+    stage(
+        name,
+        prepared,
+        categories,
+        settings.methods[name],
+        seed=seed,
+        threads=threads,
+        output=output,
+        **settings.sections("method"),
+    )

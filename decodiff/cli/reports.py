@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from decodiff.cli.options import STAGES, Autoencoder, ConfigFile, Dataset, Latents, LogFile, Prepared, app, begin, varied
-from decodiff.config import load
+from decodiff.config import METHOD_FILE, load
 
 
 @app.command(rich_help_panel=STAGES)
@@ -44,16 +44,21 @@ def sweep_table(
     label: Annotated[list[str], typer.Option(help="What a line is called; once for each --results.")],
     results: Annotated[list[Path], typer.Option(help="Folder of a variant's results; may be repeated.")],
     inference: Annotated[list[Path], typer.Option(help="inference.json of its correction; once for each --results.")],
+    training: Annotated[list[Path], typer.Option(help="speed.tsv of its network's training; once for each --results.")],
     baseline: Annotated[str, typer.Option(help="The label that all others are compared with.")],
     floor: Annotated[list[Path], typer.Option(help="Folder of a data set's results without a network; may be repeated.")],
     output: Annotated[Path, typer.Option(help="The CSV to write; Markdown and LaTeX go beside it.")],
+    method: Annotated[list[str] | None, typer.Option(help="Name of another method; may be repeated.")] = None,
+    method_results: Annotated[list[Path] | None, typer.Option(help="Folder of its results; once for each --method.")] = None,
     log: LogFile = None,
 ) -> None:
-    """Make a table that compares settings as CSV, Markdown and LaTeX."""
+    """Make a table that compares settings, or methods, as CSV, Markdown and LaTeX."""
     begin(log)
     from decodiff.reporting.sweep_tables import Source, write_sweep_table
 
-    sources = [Source(*parts) for parts in zip(label, results, inference, strict=True)]
+    sources = [Source(*parts) for parts in zip(label, results, inference, training, strict=True)]
+    for other, folder in zip(method or [], method_results or [], strict=True):
+        sources.append(Source(other, folder, folder / METHOD_FILE, folder / METHOD_FILE))
     write_sweep_table(name, sources, baseline, floor, output)
 
 
@@ -65,19 +70,19 @@ def provenance(
     unet: Annotated[list[Path], typer.Option(help="Folder of that network; once for each --results.")],
     inference: Annotated[list[Path], typer.Option(help="inference.json of its correction; once for each --results.")],
     manifest: Annotated[list[Path], typer.Option(help="Manifest of the data set; once for each --results.")],
-    floor: Annotated[list[Path], typer.Option(help="Folder of a data set's results without a network; may be repeated.")],
-    floor_manifest: Annotated[list[Path], typer.Option(help="Manifest of that data set; once for each --floor.")],
+    other: Annotated[list[Path], typer.Option(help="Folder of results of the floor or of another method; may be repeated.")],
+    other_manifest: Annotated[list[Path], typer.Option(help="Manifest of that data set; once for each --other.")],
     tables: Annotated[list[Path], typer.Option(help="CSV of a table; may be repeated.")],
     output: Annotated[Path, typer.Option(help="The JSON to write.")],
     log: LogFile = None,
 ) -> None:
     """Record what every number of a run was made of."""
     begin(log)
-    from decodiff.reporting.origin import FloorResult, Result, write_provenance
+    from decodiff.reporting.origin import OtherResult, Result, write_provenance
 
     sources = [Result(*parts) for parts in zip(results, unet, inference, manifest, strict=True)]
-    floors = [FloorResult(*parts) for parts in zip(floor, floor_manifest, strict=True)]
-    write_provenance(config, autoencoder, [*sources, *floors], tables, output)
+    others = [OtherResult(*parts) for parts in zip(other, other_manifest, strict=True)]
+    write_provenance(config, autoencoder, [*sources, *others], tables, output)
 
 
 @app.command(rich_help_panel=STAGES)

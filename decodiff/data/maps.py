@@ -158,7 +158,7 @@ def _files(folder: Path, dataset: str) -> dict[Key, Path]:
     return found
 
 
-def _read_map(path: Path) -> np.ndarray:
+def read_map(path: Path) -> np.ndarray:
     """One map, float ``[H,W]``; of pictures the values as they are. Raises `InputError` when it is not one."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
         array = np.array(read_array(path, (None, None)))
@@ -215,10 +215,10 @@ def _source(maps: Path, dataset: str) -> tuple[list[Key], list[str], tuple[int, 
         return keys, names, arrays.shape[1:], lambda part: arrays[part]
     files = _files(maps, dataset)
     paths = list(files.values())
-    shape = _read_map(paths[0]).shape
+    shape = read_map(paths[0]).shape
 
     def read(part: np.ndarray) -> np.ndarray:
-        return np.stack([_sized(_read_map(paths[position]), shape, paths[position]) for position in part])
+        return np.stack([_sized(read_map(paths[position]), shape, paths[position]) for position in part])
 
     return list(files), [str(path) for path in paths], shape, read
 

@@ -20,7 +20,9 @@ STATED_OPERATIONS = {"cuda": 1e14, "cpu": 4e10}
 # images per second of rules without networks on some cores, where nothing was measured
 STATED_IMAGES = {
     **{"fetch": 50, "make_defects": 20, "prepare": 100, "floor": 10},
-    **{"evaluate": 50, "evaluate_floor": 50, "curves": 100},
+    **{"evaluate": 50, "evaluate_floor": 50, "evaluate_method": 50, "curves": 100},
+    # seconds of its own that it may take
+    "method": 1,
 }
 # seconds of any other job: most of them start, read some files and write one
 STATED_SECONDS = 20

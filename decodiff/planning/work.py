@@ -180,6 +180,10 @@ class Work:
                 return once * len(self._config.training.kept_epochs)
             case "fetch" | "make_defects" | "prepare":
                 return self.images(dataset, True) + self.images(dataset, False)
+            case "method":
+                return 60 * settings["minutes"]
+            case "evaluate_method":
+                return self.images(dataset, False, self._config.members(scope)[dataset])
             case "floor" | "evaluate_floor":
                 return self.images(dataset, False)
             case "evaluate" | "curves":

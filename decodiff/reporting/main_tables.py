@@ -15,7 +15,9 @@ from decodiff.metrics import METRICS
 from decodiff.reporting.floor_lines import Key, covered, floor_method, not_above_floor
 from decodiff.reporting.measured import (
     DEVIATION,
+    METHOD,
     all_categories,
+    apart,
     mean_over_categories,
     mean_over_seeds,
     measured_members,
@@ -40,21 +42,24 @@ BY_CATEGORY = {
     "T11": (slice(2, None), ""),
 }
 
-# scopes of which nothing is published
-UNPUBLISHED = (PER_CATEGORY, FLOOR)
 
 Rows = list[dict[str, str]]
 # by data set, scope and category
 Notes = dict[Key, str]
 
 
+def _is_published(row: dict[str, str]) -> bool:
+    """Whether the authors published a mean that this one has beside it: of a network over several categories."""
+    return row["category"] == MEAN and row["scope"] not in (PER_CATEGORY, FLOOR) and not row[METHOD]
+
+
 def _with_own_networks_together(rows: Rows) -> Rows:
     """Rows by data set; of one with several categories, those under scopes of one category each are under `PER_CATEGORY`."""
     members = measured_members(rows)
     alone = {scope for (dataset, _), scope in own_networks(members).items() if len(all_categories(dataset, members)) > 1}
-    apart = [{**row, "scope": PER_CATEGORY} for row in rows if row["scope"] in alone and row["category"] != MEAN]
+    together = [{**row, "scope": PER_CATEGORY} for row in rows if row["scope"] in alone and row["category"] != MEAN]
     others = [row for row in rows if row["scope"] not in alone]
-    return [*others, *apart, *mean_over_categories(apart, PER_CATEGORY)]
+    return [*others, *together, *mean_over_categories(together, PER_CATEGORY)]
 
 
 def _missing(row: dict[str, str], rows: Rows) -> list[str]:
@@ -72,20 +77,21 @@ def _measured(keys: dict[str, str], row: dict[str, str], rows: Rows, metrics: tu
     title = display_name(row["dataset"])
     own = own_results(title)
     is_mean = row["category"] == MEAN
-    missing = _missing(row, rows) if is_mean else []
+    values = metric_values(row, metrics)
+    missing = _missing(row, rows) if is_mean and values else []
     notes = [protocol_note(row, bool(own or peer_results(title)))]
     reference = {}
     if is_mean and row["scope"] == PER_CATEGORY:
         notes.append("a network for each category")
     if missing:
         notes.append(f"without {', '.join(missing)}, so not to be compared")
-    elif own and is_mean and row["scope"] not in UNPUBLISHED:
+    elif own and _is_published(row):
         notes.append(f"difference to {own[-1].variant}")
         reference = {name: value for name, value in own[-1].values.items() if name in metrics}
     notes.append(below.get((row["dataset"], row["scope"], row["category"]), ""))
     return Line(
         {**keys, "kind": MEASURED},
-        metric_values(row, metrics),
+        values,
         "; ".join(filter(None, notes)),
         reference=reference,
         deviations=metric_values(row, metrics, DEVIATION),
@@ -104,7 +110,7 @@ def _method(row: dict[str, str]) -> str:
     if row["scope"] == FLOOR:
         return f"{FLOOR}: {floor_method(Path(result_folders(row)[0]))} (this run)"
     seeds = f", mean of {row['seed']} seeds" if row["seed"] != "1" else ""
-    return f"DeCo-Diff (this run, {row['scope']}{seeds})"
+    return f"{row[METHOD] or 'DeCo-Diff'} (this run, {row['scope'].removeprefix(row[METHOD] + ', ')}{seeds})"
 
 
 def _comparison(rows: Rows, below: Notes) -> Table:
@@ -133,7 +139,7 @@ def _by_category(name: str, rows: Rows, below: Notes) -> Table:
         about = {"dataset": title, "scope": row["scope"], "category": row["category"]}
         counts = {name: row[name] for name in ("images", "anomalous")}
         lines.append(_measured({**about, **counts}, row, rows, metrics, below))
-        if row["category"] == MEAN and row["scope"] not in UNPUBLISHED:
+        if _is_published(row):
             for result in own_results(title):
                 values = {name: value for name, value in result.values.items() if name in metrics}
                 keys = {**about, "category": f"{MEAN}, {result.variant}", "images": "", "anomalous": "", "kind": PUBLISHED}
@@ -142,7 +148,7 @@ def _by_category(name: str, rows: Rows, below: Notes) -> Table:
 
 
 def build_table(name: str, metrics: list[Path]) -> Table:
-    """The table of that name over the given metrics files, those of the floor among them.
+    """The table of that name over the given metrics files, those of the floor and of other methods among them.
 
     T12 also reads the resamples beside them; the others do where there is a floor, to say what is not above it.
 
@@ -156,7 +162,8 @@ def build_table(name: str, metrics: list[Path]) -> Table:
     if name == TRAINING_TABLE:
         return training_table(rows)
     order = list(dict.fromkeys(row["dataset"] for row in rows))
-    rows = _with_own_networks_together(rows)
+    methods = dict.fromkeys(row[METHOD] for row in rows)
+    rows = [row for name in methods for row in apart(_with_own_networks_together([row for row in rows if row[METHOD] == name]))]
     below = not_above_floor(rows, floor, _metrics(name))
     shown = sorted([*rows, *covered(floor, rows)], key=lambda row: order.index(row["dataset"]))
     averaged = mean_over_seeds(shown)

@@ -5,22 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean, stdev
 
+from decodiff.config import METHOD_FILE
 from decodiff.data.registry import known_categories
-from decodiff.files import read_csv, write_json
+from decodiff.files import read_csv, read_json, write_json
 from decodiff.metrics import METRICS
 from decodiff.reporting.trainings import Members
 from decodiff.stages.compare import Resamples, of_categories, read_resamples
 from decodiff.stages.evaluate import MEAN, METRIC_COLUMNS
 
 DEVIATION = "std_"
-RESULTS = "results"
+RESULTS, METHOD = "results", "method"
 # how the authors measured their results, in the columns of a metrics file
 PUBLISHED_PROTOCOL = {"protocol": "reference", "crop": "central 256 of 288", "image_score": "maximum"}
 
 
 def read_metrics(metrics: list[Path]) -> list[dict[str, str]]:
-    """Rows of all metrics files, each with the folder it comes from in the column `RESULTS`."""
-    return [{**row, RESULTS: str(path.parent)} for path in metrics for row in read_csv(path, METRIC_COLUMNS)]
+    """Rows of all metrics files, with the folder they come from in `RESULTS` and the name of another method in `METHOD`."""
+    rows = []
+    for path in metrics:
+        record = path.with_name(METHOD_FILE)
+        method = read_json(record, (METHOD,))[METHOD] if record.is_file() else ""
+        rows += [{**row, RESULTS: str(path.parent), METHOD: method} for row in read_csv(path, METRIC_COLUMNS)]
+    return rows
+
+
+def apart(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """The same rows, the scopes of other methods under a name of their own: ``<method>, <scope>``."""
+    return [{**row, "scope": f"{row[METHOD]}, {row['scope']}"} if row[METHOD] else row for row in rows]
 
 
 def measured_members(rows: list[dict[str, str]]) -> Members:
@@ -74,7 +85,10 @@ def mean_over_seeds(measured: list[dict[str, str]]) -> list[dict[str, str]]:
             if len(of_seeds) == len(same):
                 values[name] = repr(fmean(of_seeds))
                 values[DEVIATION + name] = repr(stdev(of_seeds)) if len(same) > 1 else ""
-        rows.append({**same[0], **values, "seed": str(len(same)), RESULTS: "\n".join(row[RESULTS] for row in same)})
+        # one seed of another method may have failed
+        note = "; ".join(dict.fromkeys(row["note"] for row in same if row["note"]))
+        folders = "\n".join(row[RESULTS] for row in same)
+        rows.append({**same[0], **values, "note": note, "seed": str(len(same)), RESULTS: folders})
     return rows
 
 
@@ -108,7 +122,7 @@ def write_summary(metrics: list[Path], output: Path) -> None:
     A metric that some category lacks is left out.
     """
     summary: dict[str, dict[str, dict[str, float]]] = {}
-    for row in mean_over_seeds(read_metrics(metrics)):
+    for row in mean_over_seeds(apart(read_metrics(metrics))):
         if row["category"] == MEAN:
             summary.setdefault(row["dataset"], {})[row["scope"]] = metric_values(row, METRICS)
     write_json(output, summary)

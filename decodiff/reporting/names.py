@@ -22,7 +22,8 @@ def run_tables(datasets: int, has_both_trainings: bool) -> list[str]:
     return [name for name in TABLES if needs.get(name, True)]
 
 
-# each compares settings that `sweeps` of the configuration names
+METHODS_TABLE = "T14"
+# each compares settings that `sweeps` of the configuration names; the last, methods that `methods` names
 SWEEP_TABLES = {
     "T2": "Correcting deviations against standard diffusion, the same network and training otherwise.",
     "T3": "The discrepancy behind the anomaly map.",
@@ -30,6 +31,7 @@ SWEEP_TABLES = {
     "T5": "What is corrupted in training: the largest ratio of patches, and their sides.",
     "T6": "The size of the network; operations and images per second are those of the correction.",
     MADE_TABLE: "What each setting does (made defects): measured on defects made in held-out training images.",
+    METHODS_TABLE: "Methods beside each other: trained on the same images, measured alike.",
 }
 
 TRAINING_CURVE = "training"

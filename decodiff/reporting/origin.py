@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from decodiff.config import FLOOR, METHOD_FILE
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json, sha256, write_json
 from decodiff.models.storage import WEIGHTS_FILE
@@ -17,8 +18,8 @@ PROVENANCE_FILE = "provenance.json"
 
 
 @dataclass(frozen=True)
-class FloorResult:
-    """One data set's results without a network.
+class OtherResult:
+    """One data set's results of the floor or of another method.
 
     Attributes:
         folder: of the results.
@@ -60,14 +61,19 @@ def _network_record(result: Result, autoencoder: Path, digest: Callable[[Path], 
     }
 
 
-def _record(result: Result | FloorResult, autoencoder: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
+def _other_record(folder: Path) -> dict[str, Any]:
+    """What a result of the floor or of another method says that it was made with."""
+    path = folder / METHOD_FILE
+    return {"method": read_json(path)} if path.is_file() else {FLOOR: read_json(folder / "floor.json")}
+
+
+def _record(result: Result | OtherResult, autoencoder: Path, digest: Callable[[Path], str]) -> dict[str, Any]:
     row = read_csv(result.folder / "metrics.csv", ("dataset", "scope", "seed", "protocol"))[0]
     origin = read_json(result.manifest.with_name("origin.json"))
-    has_network = isinstance(result, Result)
     return {
         **{name: row[name] for name in ("dataset", "scope", "seed", "protocol")},
         "metrics_sha256": sha256(result.folder / "metrics.csv"),
-        **(_network_record(result, autoencoder, digest) if has_network else {"floor": read_json(result.folder / "floor.json")}),
+        **(_network_record(result, autoencoder, digest) if isinstance(result, Result) else _other_record(result.folder)),
         "manifest": {
             "path": str(result.manifest),
             "sha256": digest(result.manifest),
@@ -77,14 +83,14 @@ def _record(result: Result | FloorResult, autoencoder: Path, digest: Callable[[P
 
 
 def write_provenance(
-    config: Path, autoencoder: Path, results: list[Result | FloorResult], tables: list[Path], output: Path
+    config: Path, autoencoder: Path, results: list[Result | OtherResult], tables: list[Path], output: Path
 ) -> None:
     """Write one JSON that leads from every line of every table to what it was made of.
 
     ``tables`` has per table its lines: what they are about, the folders of results they average (none for published values)
     and their note. ``results`` has per folder the checkpoint, the autoencoder and the manifest with their SHA-256, the seed,
     the device, and the versions and commit with which the network was trained and the images corrected. For the
-    floor, which has no network, it has settings and versions in place of these.
+    floor and for other methods it has settings and versions in place of these.
 
     Args:
         config: resolved configuration of the run.

@@ -1,4 +1,4 @@
-"""T2 to T6 and T13: the same run under other settings, a line for each."""
+"""T2 to T6, T13 and T14: the same run under other settings, or beside other methods, a line for each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from decodiff.config import FLOOR
 from decodiff.data.registry import display_name
 from decodiff.errors import InputError
-from decodiff.files import read_csv, read_json
+from decodiff.files import csv_rows, read_csv, read_json
 from decodiff.metrics import METRICS
 from decodiff.reporting.floor_lines import floor_method
 from decodiff.reporting.measured import (
@@ -21,9 +21,9 @@ from decodiff.reporting.measured import (
     read_metrics,
     result_folders,
 )
-from decodiff.reporting.names import SWEEP_TABLES
+from decodiff.reporting.names import METHODS_TABLE, SWEEP_TABLES
 from decodiff.reporting.published import own_results
-from decodiff.reporting.tables import MEASURED, PUBLISHED, Line, Table, difference_line, save_table
+from decodiff.reporting.tables import EMPTY, MEASURED, PUBLISHED, Line, Table, difference_line, save_table
 from decodiff.stages.compare import differences, intervals, of_categories, read_resamples
 from decodiff.stages.evaluate import INTERVAL_COLUMNS, MEAN
 
@@ -37,12 +37,14 @@ class Source:
     Attributes:
         label: what its line is called.
         results: folder with ``metrics.csv`` and ``intervals.csv``.
-        inference: ``inference.json`` of its correction.
+        inference: ``inference.json`` of its correction, or another method's record.
+        training: ``speed.tsv`` of its network's training, or another method's record.
     """
 
     label: str
     results: Path
     inference: Path
+    training: Path
 
 
 def _intervals(path: Path) -> dict[str, tuple[float, float]]:
@@ -55,13 +57,25 @@ def _intervals(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def _size(record: dict[str, Any]) -> dict[str, str]:
-    """What the network of a line costs, of ``inference.json``."""
-    return {
-        "parameters, M": f"{record['parameters'] / 1e6:.2f}",
-        "GFLOP per image": f"{record['operations_per_image'] / 1e9:.2f}",
-        "images/s": f"{record['images_per_second']:.1f}",
-        "peak MiB": f"{record['peak_mib']:.0f}",
+    """What the network of a line costs, of its record; another method need not know all of it."""
+    shown = {
+        "parameters, M": (record["parameters"], 1e6, ".2f"),
+        "GFLOP per image": (record["operations_per_image"], 1e9, ".2f"),
+        "images/s": (record["images_per_second"], 1, ".1f"),
+        "peak MiB": (record["peak_mib"], 1, ".0f"),
     }
+    return {name: EMPTY if value is None else f"{value / unit:{form}}" for name, (value, unit, form) in shown.items()}
+
+
+def _training_minutes(path: Path) -> str:
+    """How long a training took, by its epochs or as another method says; of released weights nothing is known."""
+    if not path.is_file():
+        return EMPTY
+    if path.suffix == ".json":
+        seconds = read_json(path, ("training_seconds",))["training_seconds"]
+    else:
+        seconds = sum(float(row["seconds"]) for row in csv_rows(path, ("seconds",), delimiter="\t"))
+    return EMPTY if seconds is None else f"{seconds / 60:.1f}"
 
 
 def _line(name: str, row: dict[str, str], first: Source) -> Line:
@@ -71,6 +85,8 @@ def _line(name: str, row: dict[str, str], first: Source) -> Line:
     record = read_json(first.inference)
     if name == SIZE_TABLE:
         keys |= _size(record)
+    elif name == METHODS_TABLE:
+        keys |= {"training, min": _training_minutes(first.training), **_size(record)}
     elif name == STEPS_TABLE:
         keys |= {"S": str(record["steps"]), "images/s": f"{record['images_per_second']:.1f}"}
     if row["seed"] == "1":
@@ -79,7 +95,7 @@ def _line(name: str, row: dict[str, str], first: Source) -> Line:
     return Line(
         keys,
         metric_values(row, METRICS),
-        protocol_note(row, published),
+        "; ".join(filter(None, (record.get("about"), protocol_note(row, published)))),
         deviations=metric_values(row, METRICS, DEVIATION),
         intervals=intervals,
         results=result_folders(row),
@@ -132,7 +148,7 @@ def _published(title: str, scope: str) -> list[Line]:
 
 
 def write_sweep_table(name: str, sources: list[Source], baseline: str, floors: list[Path], output: Path) -> None:
-    """Write a table of settings: for every data set and scope a line per label, the mean over categories.
+    """Write a table of settings or methods: for every data set and scope a line per label, the mean over categories.
 
     Values of several seeds are shown with their standard deviation, those of one with the 95 % interval over images. Below
     are the differences to the line called ``baseline``, paired by image and seed. ``floors`` are folders of results without a
@@ -160,7 +176,9 @@ def write_sweep_table(name: str, sources: list[Source], baseline: str, floors: l
         floor = _floor_lines(floor_of[dataset], measured[baseline]) if dataset in floor_of else []
         lines += _published(display_name(dataset), scope)
         lines += [*measured.values(), *floor[:1]]
-        lines += [_difference(line, measured[baseline]) for label, line in measured.items() if label != baseline]
+        # a method that failed has nothing to compare
+        compared = [line for label, line in measured.items() if label != baseline and line.values]
+        lines += [_difference(line, measured[baseline]) for line in compared]
         lines += floor[1:]
     keys = tuple(dict.fromkeys(key for line in lines if line.keys["kind"] == MEASURED for key in line.keys))
     save_table(Table(name, keys, METRICS, lines, ranked=(MEASURED,)), output)

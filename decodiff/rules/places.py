@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from pandas import DataFrame
 from snakemake.utils import Paramspace
 
 from decodiff.config import FLOOR, Config
+from decodiff.files import sha256
 from decodiff.reporting import trainings
 from decodiff.reporting.names import (
     ACCURACY_FIGURE,
@@ -22,6 +25,7 @@ from decodiff.reporting.names import (
     COMPUTE_FIGURE,
     FIGURES,
     METHOD_FIGURE,
+    METHODS_TABLE,
     TRAINING_CURVE,
     TRAINING_TABLE,
     run_tables,
@@ -93,6 +97,7 @@ class Places:
         self.combinations = combinations(self.sweeps)
         compared = bool(trainings.compared({scope: config.members(scope) for scope in config.scopes}))
         self.tables = [*run_tables(len({dataset for _, dataset in split(self.parts)}), compared), *self.sweeps]
+        self.tables += [METHODS_TABLE] if config.methods else []
         self.kept_epochs = config.training.kept_epochs if config.model.source == "train" else ()
 
     # ---- of data sets and networks
@@ -178,9 +183,37 @@ class Places:
         """Files of that name of the floors of the data sets of some parts."""
         return [f"{self.results}/{FLOOR}/{dataset}/{name}" for dataset in dict.fromkeys(dataset for _, dataset in split(parts))]
 
+    def tabled(self, table: str, name: str) -> list[str]:
+        """Files of that name of all results that a table of the run's data sets shows."""
+        return [*self.measured(name), *self.table_floors(table, name), *self.table_methods(table, name)]
+
     def table_floors(self, table: str, name: str) -> list[str]:
         """Files of that name of the floors in a table; one table compares two ways of training, so it has none."""
         return [] if table == TRAINING_TABLE else self.floors(self.parts, name)
+
+    def methods(self, name: str, parts: Iterable[str] | None = None) -> list[str]:
+        """Files of that name of every other method on some parts, by default all."""
+        return [
+            f"{self.method_folder(method, scope, seed, dataset)}/{name}"
+            for method in self.config.methods
+            for scope, dataset in split(self.parts if parts is None else parts)
+            for seed in self.config.seeds
+        ]
+
+    def method_folder(self, method: str, scope: str, seed: int, dataset: str) -> str:
+        """Folder of another method's results on a part."""
+        return f"{self.results}/methods/{method}/{scope}/seed-{seed}/{dataset}"
+
+    def method_settings(self, name: str) -> str:
+        """The settings of another method as Snakemake watches them, with the content of files that they name."""
+        method = self.config.methods[name]
+        words = [*shlex.split(method.command), *filter(None, [method.requirements])]
+        files = {word: sha256(Path(word)) for word in words if Path(word).is_file()}
+        return json.dumps({**method.model_dump(mode="json"), "crop": self.config.image.crop, "files": files}, sort_keys=True)
+
+    def table_methods(self, table: str, name: str) -> list[str]:
+        """Files of that name of the other methods in a table; one table compares two ways of training, so it has none."""
+        return [] if table == TRAINING_TABLE else self.methods(name)
 
     def _result(self, variant: Variant, scope: str, seed: int, dataset: str) -> Result:
         names, place = variant.names, f"{scope}/seed-{seed}"
@@ -205,17 +238,32 @@ class Places:
         )
 
     def lines(self, table: str) -> list[tuple[str, Result]]:
-        """Of each line of a sweep's table, for every scope, data set and seed: label and result."""
+        """Of each line of a sweep's table, for every scope, data set and seed: label and result; without other methods."""
         return [
             (variant.label, self._result(variant, scope, seed, dataset))
-            for variant in self.sweeps.get(table, [])
+            for variant in self._variants(table)
+            for scope, dataset in self.config.swept(table)
+            for seed in self.config.seeds
+        ]
+
+    def _variants(self, table: str) -> list[Variant]:
+        """Those that a table has a line for; beside other methods the run itself and what T2 compares it with."""
+        if table == METHODS_TABLE:
+            return self.sweeps.get("T2", [Variant("DeCo-Diff", {})])
+        return self.sweeps.get(table, [])
+
+    def method_lines(self, table: str) -> list[tuple[str, str]]:
+        """Of each line of another method in a table, for every scope, data set and seed: label and folder of results."""
+        return [
+            (method, self.method_folder(method, scope, seed, dataset))
+            for method in (self.config.methods if table == METHODS_TABLE else ())
             for scope, dataset in self.config.swept(table)
             for seed in self.config.seeds
         ]
 
     def baseline(self, table: str) -> str:
         """Label of the line that a sweep's other lines are compared with: the method as the run has it, else the first."""
-        variants = self.sweeps[table]
+        variants = self._variants(table)
         return next((variant.label for variant in variants if not variant.changes), variants[0].label)
 
     # ---- of what is shown, that of the first seed

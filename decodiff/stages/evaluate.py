@@ -34,6 +34,8 @@ THRESHOLD_COLUMNS = (
 SCORE_COLUMNS = ("image", "category", "split", "label", "defect", "image_score", "alarm")
 RESAMPLES_FILE = "resamples.npz"
 
+Rows = list[dict[str, object]]
+
 
 @dataclass(frozen=True)
 class Category:
@@ -157,6 +159,13 @@ def _mean(columns: list[dict]) -> dict:
     return {name: np.mean([values[name] for values in columns], axis=0) for name in ALL_METRICS}
 
 
+def _common(evaluation: Evaluation, identity: dict[str, str]) -> dict[str, str]:
+    """What every row of every file says."""
+    score = "maximum" if evaluation.top_pixels == 1 else f"mean of the {evaluation.top_pixels} highest pixels"
+    protocol = evaluation.protocol
+    return {**identity, "protocol": protocol, **vars(PROTOCOLS[protocol]), "image_score": score}
+
+
 def evaluate_maps(maps: Maps, evaluation: Evaluation, identity: dict[str, str], output: Path) -> None:
     """Measure the maps of one data set under one model, or of any other method.
 
@@ -174,9 +183,7 @@ def evaluate_maps(maps: Maps, evaluation: Evaluation, identity: dict[str, str], 
     Raises:
         InputError: the maps do not belong to the images, or hold NaN.
     """
-    protocol = evaluation.protocol
-    score = "maximum" if evaluation.top_pixels == 1 else f"mean of the {evaluation.top_pixels} highest pixels"
-    common = {**identity, "protocol": protocol, **vars(PROTOCOLS[protocol]), "image_score": score}
+    protocol, common = evaluation.protocol, _common(evaluation, identity)
     scores = maps.scores(np.arange(len(maps.images)), evaluation.top_pixels)
     metrics, defects, intervals, thresholds = [], [], [], []
     measured, drawn, fingerprints, alarms = [], [], [], np.full(len(scores), np.nan)
@@ -205,6 +212,21 @@ def evaluate_maps(maps: Maps, evaluation: Evaluation, identity: dict[str, str], 
     output.mkdir(parents=True, exist_ok=True)
     intervals += _interval_rows(MEAN, mean, _mean(drawn))
     _write_resamples(output / RESAMPLES_FILE, categories, fingerprints, measured, drawn, common)
+    _write_rows(output, common, metrics, defects, intervals, thresholds)
+    write_csv(output / "scores.csv", SCORE_COLUMNS, _score_rows(maps.images, scores, alarms))
+    log.info("; ".join(f"{name} {value:.3f}" for name, value in mean.items()))
+
+
+def write_unmeasured(reason: str, evaluation: Evaluation, identity: dict[str, str], output: Path) -> None:
+    """The files of `evaluate_maps` for what left no maps: no number, and why in the note of the one line of ``metrics.csv``."""
+    common = _common(evaluation, identity)
+    output.mkdir(parents=True, exist_ok=True)
+    _write_resamples(output / RESAMPLES_FILE, [], [], [], [], common)
+    _write_rows(output, common, [{"category": MEAN, "note": reason}], [], [], [])
+    write_csv(output / "scores.csv", SCORE_COLUMNS, [])
+
+
+def _write_rows(output: Path, common: dict[str, str], metrics: Rows, defects: Rows, intervals: Rows, thresholds: Rows) -> None:
     for name, columns, rows in (
         ("metrics", METRIC_COLUMNS, metrics),
         ("defects", DEFECT_COLUMNS, defects),
@@ -212,8 +234,6 @@ def evaluate_maps(maps: Maps, evaluation: Evaluation, identity: dict[str, str], 
         ("thresholds", THRESHOLD_COLUMNS, thresholds),
     ):
         write_csv(output / f"{name}.csv", columns, ({**common, **row} for row in rows))
-    write_csv(output / "scores.csv", SCORE_COLUMNS, _score_rows(maps.images, scores, alarms))
-    log.info("; ".join(f"{name} {value:.3f}" for name, value in mean.items()))
 
 
 def _score_rows(images: list[MappedImage], scores: np.ndarray, alarms: np.ndarray):

@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from decodiff import records
-from decodiff.config import FLOOR, check_file, validate, write_config
+from decodiff.config import FLOOR, METHOD_FILE, check_file, validate, write_config
 from decodiff.errors import InputError
 from decodiff.fingerprint import code_hash
 from decodiff.planning import plan
@@ -80,6 +80,7 @@ wildcard_constraints:
     seed=r"\d+",
     table="|".join(TABLES),
     sweep_table="|".join(SWEEP_TABLES),
+    method="|".join(CONFIG.methods) or "none",
     model="[^/]+",
     correction="[^/]+",
     scoring="[^/]+",

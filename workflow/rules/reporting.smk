@@ -19,10 +19,13 @@ SHOWN_NETWORK = f"{MODELS}/{{scope}}/seed-{CONFIG.seeds[0]}"
 
 rule table:
     input:
-        metrics=lambda wildcards: [*PLACES.measured("metrics.csv"), *PLACES.table_floors(wildcards.table, "metrics.csv")],
+        metrics=lambda wildcards: PLACES.tabled(wildcards.table, "metrics.csv"),
         # beside the metrics
-        resamples=lambda wildcards: [*PLACES.measured("resamples.npz"), *PLACES.table_floors(wildcards.table, "resamples.npz")],
-        floors=lambda wildcards: PLACES.table_floors(wildcards.table, "floor.json"),
+        resamples=lambda wildcards: PLACES.tabled(wildcards.table, "resamples.npz"),
+        records=lambda wildcards: [
+            *PLACES.table_floors(wildcards.table, "floor.json"),
+            *PLACES.table_methods(wildcards.table, METHOD_FILE),
+        ],
     output:
         table_files("{table}"),
     log:
@@ -41,7 +44,8 @@ rule table:
 
 rule summary:
     input:
-        [*PLACES.measured("metrics.csv"), *PLACES.floors(PLACES.parts, "metrics.csv")],
+        PLACES.tabled("", "metrics.csv"),
+        records=PLACES.methods(METHOD_FILE),
     output:
         f"{RESULTS}/metrics.json",
     log:
@@ -53,7 +57,7 @@ rule summary:
         runtime=growing(10),
     params:
         code=code_hash("decodiff.reporting.measured"),
-        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input],
+        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input if path not in input.records],
     shell:
         "decodiff summary {params.metrics:q} --output {output:q} --log {log:q}"
 
@@ -64,11 +68,20 @@ rule sweep_table:
         intervals=lambda wildcards: [f"{line.results}/intervals.csv" for _, line in PLACES.lines(wildcards.sweep_table)],
         resamples=lambda wildcards: [f"{line.results}/resamples.npz" for _, line in PLACES.lines(wildcards.sweep_table)],
         inference=lambda wildcards: [line.inference for _, line in PLACES.lines(wildcards.sweep_table)],
+        # released weights come without
+        training=lambda wildcards: [
+            f"{line.unet}/speed.tsv" for _, line in PLACES.lines(wildcards.sweep_table) if CONFIG.model.source == "train"
+        ],
         floors=lambda wildcards: PLACES.floors(PLACES.swept(wildcards.sweep_table), "floor.json"),
         of_floors=lambda wildcards: [
             path
             for name in ("metrics.csv", "resamples.npz")
             for path in PLACES.floors(PLACES.swept(wildcards.sweep_table), name)
+        ],
+        of_methods=lambda wildcards: [
+            f"{results}/{name}"
+            for _, results in PLACES.method_lines(wildcards.sweep_table)
+            for name in ("metrics.csv", "intervals.csv", "resamples.npz", METHOD_FILE)
         ],
     output:
         table_files("{sweep_table}"),
@@ -84,12 +97,23 @@ rule sweep_table:
         sources=lambda wildcards: [
             option
             for label, line in PLACES.lines(wildcards.sweep_table)
-            for option in (f"--label={label}", f"--results={line.results}", f"--inference={line.inference}")
+            for option in (
+                f"--label={label}",
+                f"--results={line.results}",
+                f"--inference={line.inference}",
+                f"--training={line.unet}/speed.tsv",
+            )
+        ],
+        methods=lambda wildcards: [
+            option
+            for label, results in PLACES.method_lines(wildcards.sweep_table)
+            for option in (f"--method={label}", f"--method-results={results}")
         ],
         floors=lambda wildcards, input: [f"--floor={folder(path)}" for path in input.floors],
         baseline=lambda wildcards: PLACES.baseline(wildcards.sweep_table),
     shell:
         "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --baseline {params.baseline:q} {params.floors:q} "
+        "{params.methods:q} "
         "--output {output[0]:q} --log {log:q}"
 
 
@@ -97,8 +121,9 @@ rule provenance:
     input:
         tables=[f"{RESULTS}/tables/{table}.{suffix}" for table in PLACES.tables for suffix in ("csv", "json")],
         metrics=[f"{result.results}/metrics.csv" for result in PLACES.all_results()]
-        + PLACES.floors(PLACES.parts, "metrics.csv"),
-        floors=PLACES.floors(PLACES.parts, "floor.json"),
+        + PLACES.floors(PLACES.parts, "metrics.csv")
+        + PLACES.methods("metrics.csv"),
+        others=PLACES.floors(PLACES.parts, "floor.json") + PLACES.methods(METHOD_FILE),
         networks=[f"{result.unet}/training.json" for result in PLACES.all_results()],
         inference=[result.inference for result in PLACES.all_results()],
         manifests=[result.manifest for result in PLACES.all_results()],
@@ -116,17 +141,17 @@ rule provenance:
     params:
         code=code_hash("decodiff.reporting.origin"),
         # its hash is in it
-        settings=json.dumps(CONFIG.model_dump(mode="json")),
+        settings=lambda wildcards: json.dumps(CONFIG.model_dump(mode="json")),
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
         results=[f"--{name}={path}" for result in PLACES.all_results() for name, path in result._asdict().items()],
-        floors=lambda wildcards, input: [
+        others=lambda wildcards, input: [
             option
-            for path in map(Path, input.floors)
-            for option in (f"--floor={path.parent}", f"--floor-manifest=data/{path.parent.name}/manifest.csv")
+            for path in map(Path, input.others)
+            for option in (f"--other={path.parent}", f"--other-manifest=data/{path.parent.name}/manifest.csv")
         ],
         tables=lambda wildcards, input: [f"--tables={path}" for path in input.tables if path.endswith(".csv")],
     shell:
-        "decodiff provenance --config {CONFIG_FILE:q} --autoencoder {params.autoencoder:q} {params.results:q} {params.floors:q} {params.tables:q} "
+        "decodiff provenance --config {CONFIG_FILE:q} --autoencoder {params.autoencoder:q} {params.results:q} {params.others:q} {params.tables:q} "
         "--output {output:q} --log {log:q}"
 
 
@@ -293,7 +318,7 @@ rule rule_graph:
         mem_mb=growing(1000),
         runtime=growing(10),
     params:
-        settings=json.dumps(CONFIG.model_dump(mode="json")),
+        settings=lambda wildcards: json.dumps(CONFIG.model_dump(mode="json")),
     shell:
         "snakemake --snakefile {workflow.main_snakefile:q} --configfile {CONFIG_FILE:q} --rulegraph > {output:q} 2> {log:q}"
 
@@ -320,7 +345,7 @@ rule report:
     params:
         code=code_hash("decodiff.reporting.report", files=("reporting/report.html", *STYLE)),
         # the page shows all of them
-        settings=json.dumps(CONFIG.model_dump(mode="json")),
+        settings=lambda wildcards: json.dumps(CONFIG.model_dump(mode="json")),
         contents=lambda wildcards, input: [
             *(f"--tables={path}" for path in input.tables),
             *(f"--figures={path}" for path in input.figures),

@@ -191,6 +191,53 @@ rule evaluate_floor:
         "--results {params.results:q} --prepared {params.prepared:q} --output {params.output:q} --log {log:q}"
 
 
+METHOD_PART = f"{RESULTS}/methods/{{method}}/{{scope}}/seed-{{seed}}/{{dataset}}"
+METHOD_LOG = f"{LOGS}/{{method}}-{{scope}}-{{seed}}-{{dataset}}"
+
+if CONFIG.methods:
+
+    rule method:
+        input:
+            train=[f"data/{{dataset}}/{PREPARED}/{name}" for name in ("train_images.npy", "train.csv")],
+            test=[f"data/{{dataset}}/{PREPARED}/{name}" for name in ("test_images.npy", "test.csv")],
+        output:
+            maps=f"{METHOD_PART}/anomaly_maps.npy",
+            images=f"{METHOD_PART}/images.csv",
+            record=f"{METHOD_PART}/{METHOD_FILE}",
+        log:
+            f"{METHOD_LOG}-method.log",
+        benchmark:
+            f"{METHOD_LOG}-method.tsv"
+        threads: NETWORK_THREADS
+        resources:
+            device=1,
+            mem_mb=growing(8000),
+            runtime=lambda wildcards: int(CONFIG.methods[wildcards.method].limit_minutes) + 60,
+        params:
+            code=code_hash("decodiff.stages.method"),
+            settings=lambda wildcards: PLACES.method_settings(wildcards.method),
+            prepared=lambda wildcards, input: folder(input.train[0]),
+            output=lambda wildcards, output: folder(output[0]),
+        shell:
+            "decodiff method --name {wildcards.method} --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} "
+            "--scope {wildcards.scope:q} --seed {wildcards.seed} --prepared {params.prepared:q} --output {params.output:q} "
+            "--threads {threads} --log {log:q}"
+
+    # `evaluate`, which passes on why there are no maps
+    use rule evaluate as evaluate_method with:
+        input:
+            maps=rules.method.output.maps,
+            images=rules.method.output.images,
+            record=rules.method.output.record,
+            masks=rules.evaluate.input.masks,
+        output:
+            [f"{METHOD_PART}/{name}" for name in MEASURED_FILES],
+        log:
+            f"{METHOD_LOG}-evaluate.log",
+        benchmark:
+            f"{METHOD_LOG}-evaluate.tsv"
+
+
 COMPUTE_FILE = "accuracy_over_compute.tsv"
 
 

@@ -25,5 +25,6 @@ rule measured:
     input:
         [f"{result.results}/metrics.csv" for result in PLACES.all_results()],
         PLACES.floors(PLACES.parts, "metrics.csv"),
+        PLACES.methods("metrics.csv"),
         [f"{results}/{name}" for results in PLACES.shown for name in CURVE_FILES],
         f"{RESULTS}/metrics.json",
