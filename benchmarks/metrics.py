@@ -1,11 +1,15 @@
 """All metrics of one category against the usual way of computing them; the bootstrap; memory on a large set.
 
-    python benchmarks/metrics.py [--rounds 3] [--large 10000]
+    python benchmarks/metrics.py [--rounds 3] [--large 10000] [--anomalib .environments/anomalib-…/bin/python]
 
 117 maps of 256×256 with masks. "Usual" is how the authors' code and most others go about it: AUPRO from 200 thresholds, each
 with a loop over the regions of every image; then AUROC and average precision by torchmetrics and F1max from scikit-learn's
 precision-recall curve, image and pixel metrics each with a sort of their own. Both take turns in one run, and both give the
 same six numbers (AUPRO by 200 thresholds is compared with this project's protocol `reference`), which is checked.
+
+Then the same maps are measured as the ADer benchmark does, restated here from its `util/metric.py`, and by anomalib's own
+metrics where the Python of an environment with anomalib is given (`adapters/anomalib.lock`): what each gives and how long it
+takes; and once more with maps a hundred times as large, whose order, and so every metric, is the same.
 
 For memory, a process of its own evaluates maps it reads from disk: 117 and `--large` of them. What it holds is measured as the
 largest resident size less that of an evaluation of four maps.
@@ -16,6 +20,7 @@ Needs `pip install torchmetrics` beside the project.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -49,10 +54,8 @@ def make(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return maps, masks
 
 
-def usual_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
-    """AUPRO as in the authors' code: for each threshold a loop over images and their regions."""
-    from sklearn.metrics import auc
-
+def usual_curve(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """FPR and overlap of regions at 200 thresholds as in the authors' code: for each a loop over images and their regions."""
     low, high = maps.min(), maps.max()
     points = []
     for threshold in np.arange(low, high, (high - low) / 200):
@@ -62,6 +65,14 @@ def usual_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
                 overlaps.append(binary[region.coords[:, 0], region.coords[:, 1]].sum() / region.area)
         points.append((np.logical_and(~masks, called).sum() / (~masks).sum(), np.mean(overlaps)))
     fpr, pro = np.array(points).T
+    return fpr, pro
+
+
+def usual_aupro(maps: np.ndarray, masks: np.ndarray) -> float:
+    """AUPRO of that curve below an FPR of 0.3."""
+    from sklearn.metrics import auc
+
+    fpr, pro = usual_curve(maps, masks)
     inside = fpr < 0.3
     return auc(fpr[inside] / fpr[inside].max(), pro[inside])
 
@@ -83,6 +94,52 @@ def usual(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
         precision, recall, _ = precision_recall_curve(labels, scores)
         result[f"{name}_f1max"] = float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
     return result | {"pixel_aupro": usual_aupro(maps, masks)}
+
+
+def ader(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+    """As the ADer benchmark: pixel F1max of 21 equidistant thresholds, AUPRO of 200, its FPR moved and stretched to [0, 1]."""
+    from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+
+    scores, labels = maps.reshape(len(maps), -1).max(axis=1), masks.any(axis=(1, 2))
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    scaled = (maps - maps.min()) / (maps.max() - maps.min())
+    called = [scaled > threshold for threshold in np.arange(0, 1.001, 0.05)]
+    fpr, pro = usual_curve(maps, masks)
+    inside = fpr < 0.3
+    return {
+        "image_auroc": roc_auc_score(labels, scores),
+        "image_ap": average_precision_score(labels, scores),
+        "image_f1max": float(np.nanmax(2 * precision * recall / np.maximum(precision + recall, 1e-12))),
+        "pixel_auroc": roc_auc_score(masks.ravel(), maps.ravel()),
+        "pixel_ap": average_precision_score(masks.ravel(), maps.ravel()),
+        "pixel_f1max": max(2 * (masks & positive).sum() / (positive.sum() + masks.sum()) for positive in called),
+        "pixel_aupro": auc((fpr[inside] - fpr[inside].min()) / np.ptp(fpr[inside]), pro[inside]),
+    }
+
+
+def anomalib(maps: np.ndarray, masks: np.ndarray, python: Path) -> tuple[dict[str, float], float]:
+    """What anomalib's metrics give, and their seconds, in a process of its own environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, array in (("maps", maps), ("masks", masks)):
+            np.save(Path(folder) / f"{name}.npy", array)
+        script = Path(__file__).with_name("anomalib_metrics.py")
+        output = subprocess.run([python, script, folder], check=True, stdout=subprocess.PIPE, text=True).stdout
+    found = json.loads(output.splitlines()[-1])
+    return found["values"], found["seconds"]
+
+
+def others(maps: np.ndarray, masks: np.ndarray, python: Path | None) -> None:
+    """Print what this project, the ADer benchmark and anomalib give for the same maps, in percent."""
+    rows: dict[str, tuple[dict[str, float], float]] = {}
+    for about, scaled in (("", maps), (", maps × 100", maps * np.float32(100))):
+        for name, function in (("this project's, standard", ours), ("ADer's, restated", ader)):
+            begin = time.perf_counter()
+            rows[name + about] = function(scaled, masks), time.perf_counter() - begin
+        if python:
+            rows[f"anomalib's{about}"] = anomalib(scaled, masks, python)
+    print(f"\n| metrics | {' | '.join(METRICS)} | s |\n|---|{'---|' * (len(METRICS) + 1)}")
+    for name, (values, seconds) in rows.items():
+        print(f"| {name} | {' | '.join(f'{100 * values[metric]:.3f}' for metric in METRICS)} | {seconds:.2f} |")
 
 
 def ours(maps: np.ndarray, masks: np.ndarray, protocol: str = "standard") -> dict[str, float]:
@@ -137,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--large", type=int, default=10_000)
+    parser.add_argument("--anomalib", type=Path, help="Python of an environment with anomalib")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.folder:
@@ -160,6 +218,8 @@ def main() -> None:
     print("| way | s | times faster |\n|---|---|---|")
     print(f"| usual | {usual_s:.2f} | 1 |\n| this project's | {ours_s:.3f} | {usual_s / ours_s:.0f} |")
     print(f"largest difference of a metric between the two (protocol reference): {worst:.1e}")
+
+    others(maps, masks, arguments.anomalib)
 
     begin = time.perf_counter()
     batches = InBatches(maps, masks)

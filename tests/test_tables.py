@@ -46,9 +46,13 @@ def test_a_mean_stands_beside_the_published_one_with_difference_and_source(tmp_p
         (mean,) = [row for row in rows if row["kind"] == "measured" and row.get("category", "mean") == "mean"]
         for metric in kept:
             assert float(mean[f"difference_{metric}"]) == pytest.approx(0.9 - published[-1].values[metric], abs=1e-4)
-        sources = {result.source for result in published}
+        sources = {result.note for result in published}
         own = [row for row in rows if row["note"] in sources]
         assert [float(row[kept[0]]) for row in own] == [result.values[kept[0]] for result in published]
+        # others stand beside the mean too, and say how they were measured
+        (draem,) = [row for row in rows if "DRAEM" in row.get("method", row.get("category"))]
+        assert draem["kind"] == "published" and float(draem[kept[0]]) == {"image_auroc": 0.545, "pixel_auroc": 0.476}[kept[0]]
+        assert "ADer benchmark" in draem["note"] and "pixel F1max of 21 thresholds" in draem["note"]
         assert [row["note"] for row in own] == [result.source for result in published]
         assert "not measured as" not in mean["note"]
         text = (tmp_path / f"{name}.md").read_text()

@@ -27,7 +27,7 @@ from decodiff.reporting.measured import (
     result_folders,
 )
 from decodiff.reporting.names import TABLES, TRAINING_TABLE
-from decodiff.reporting.published import own_results, peer_results
+from decodiff.reporting.published import OWN_METHOD, own_results, peer_results
 from decodiff.reporting.tables import MEASURED, PUBLISHED, Line, Table, save_table
 from decodiff.reporting.training_table import training_table
 from decodiff.reporting.trainings import PER_CATEGORY, own_networks
@@ -120,7 +120,7 @@ def _comparison(rows: Rows, below: Notes) -> Table:
         title = display_name(dataset)
         for result in [*peer_results(title), *own_results(title)]:
             keys = {"dataset": title, "method": f"{result.method} ({result.variant})", "kind": PUBLISHED}
-            lines.append(Line(keys, result.values, result.source))
+            lines.append(Line(keys, result.values, result.note))
         for row in rows:
             if row["dataset"] == dataset and row["category"] == MEAN:
                 lines.append(_measured({"dataset": title, "method": _method(row)}, row, rows, METRICS, below))
@@ -140,10 +140,12 @@ def _by_category(name: str, rows: Rows, below: Notes) -> Table:
         counts = {name: row[name] for name in ("images", "anomalous")}
         lines.append(_measured({**about, **counts}, row, rows, metrics, below))
         if _is_published(row):
-            for result in own_results(title):
+            for result in [*peer_results(title), *own_results(title)]:
                 values = {name: value for name, value in result.values.items() if name in metrics}
-                keys = {**about, "category": f"{MEAN}, {result.variant}", "images": "", "anomalous": "", "kind": PUBLISHED}
-                lines.append(Line(keys, values, result.source))
+                # of the authors of DeCo-Diff which of their results, of others which method
+                called = result.variant if result.method == OWN_METHOD else result.method
+                keys = {**about, "category": f"{MEAN}, {called}", "images": "", "anomalous": "", "kind": PUBLISHED}
+                lines.append(Line(keys, values, result.note))
     return Table(name, ("dataset", "scope", "category", "images", "anomalous", "kind"), metrics, lines, ranked=())
 
 

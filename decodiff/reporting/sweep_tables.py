@@ -142,7 +142,7 @@ def _floor_lines(folder: Path, baseline: Line) -> list[Line]:
 def _published(title: str, scope: str) -> list[Line]:
     """What the authors published for a data set, above the settings compared on it."""
     return [
-        Line({"dataset": title, "scope": scope, "setting": result.variant, "kind": PUBLISHED}, result.values, result.source)
+        Line({"dataset": title, "scope": scope, "setting": result.variant, "kind": PUBLISHED}, result.values, result.note)
         for result in own_results(title)
     ]
 
