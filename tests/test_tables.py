@@ -53,7 +53,7 @@ def test_a_mean_stands_beside_the_published_one_with_difference_and_source(tmp_p
         (draem,) = [row for row in rows if "DRAEM" in row.get("method", row.get("category"))]
         assert draem["kind"] == "published" and float(draem[kept[0]]) == {"image_auroc": 0.545, "pixel_auroc": 0.476}[kept[0]]
         assert "ADer benchmark" in draem["note"] and "pixel F1max of 21 thresholds" in draem["note"]
-        assert [row["note"] for row in own] == [result.source for result in published]
+        assert [row["note"] for row in own] == [result.note for result in published]
         assert "not measured as" not in mean["note"]
         text = (tmp_path / f"{name}.md").read_text()
         assert f"90.0 ({100 * (0.9 - published[-1].values[kept[0]]):+.1f})" in text and published[-1].source in text
