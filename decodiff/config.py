@@ -50,6 +50,8 @@ from decodiff.variants import VARIED_SECTIONS, sweep_variants
 MAX_VALUES = 10_000
 # of this checkout, wherever a command is started
 RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+# of what one setting asks for by itself: more than machines have
+MOST_BYTES = 2**38
 # makes a file a program for Snakemake, of YTE's expressions
 TEMPLATE_KEY = "__use_yte__"
 # YAML's own for ``<<``
@@ -129,7 +131,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _combinations(self) -> Config:
-        problems = [*self._data_problems(), *self._size_problems(), *self._step_problems(), *self._method_problems()]
+        problems = [*self._data_problems(), *self._size_problems(), *self._memory_problems(), *self._step_problems()]
+        problems += self._method_problems()
         if self.model.source == "reference" and len(self.seeds) > 1:
             problems.append("seeds: weights that are not trained here have no seeds; give one")
         if len(set(self.seeds)) != len(self.seeds):
@@ -217,6 +220,31 @@ class Config(Section):
             if method.requirements and not Path(method.requirements).is_file():
                 problems.append(f"methods.{name}.requirements: no file {method.requirements}; give a lock that pip installs")
         return problems
+
+    def _memory_problems(self) -> list[str]:
+        """Settings that ask by themselves for more memory than there is, each with what it would need."""
+        # float32, three channels
+        picture, patch = 12 * self.image.crop**2, 12 * self.floor.patch_side**2
+        needs = [
+            ("training.batch_size", self.training.batch_size, picture, "for a batch of pictures"),
+            ("correction.batch_size", self.correction.batch_size, picture, "for a batch of pictures"),
+            ("scoring.batch_size", self.scoring.batch_size, picture, "for a batch of pictures"),
+            ("floor.patches", self.floor.patches, patch, "for the patches"),
+            # nine metrics
+            ("evaluation.resamples", self.evaluation.resamples, 36, "for a category's resamples"),
+        ]
+        if isinstance(self.autoencoder, TrainedAutoencoder):
+            crops, channels = self.autoencoder.batch_size, self.autoencoder.channels
+            needs += [
+                ("autoencoder.batch_size", crops, 12 * self.autoencoder.crop**2, "for a batch of crops"),
+                # 3×3 weights
+                ("autoencoder.channels", channels, 36 * channels, "for the weights of one convolution"),
+            ]
+        return [
+            f"{key}: {count:,} need {count * each / 2**30:,.0f} GiB {what} alone; give fewer"
+            for key, count, each, what in needs
+            if count * each > MOST_BYTES
+        ]
 
     def _step_problems(self) -> list[str]:
         problems = []

@@ -216,6 +216,27 @@ def test_variants_keep_no_networks_so_that_they_may_train_for_less():
     assert (varied.epochs, varied.kept_epochs) == (6, ()) and config.varied({}) == config
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("training.batch_size", 10**9, "1,000,000,000 need 45,776 GiB for a batch of pictures alone; give fewer"),
+        ("correction.batch_size", 10**9, "correction.batch_size: 1,000,000,000 need 45,776 GiB"),
+        ("scoring.batch_size", 10**9, "scoring.batch_size: 1,000,000,000 need 45,776 GiB"),
+        ("autoencoder.batch_size", 10**9, "autoencoder.batch_size: 1,000,000,000 need 11,444 GiB for a batch of crops"),
+        ("autoencoder.channels", 10**6, "autoencoder.channels: 1,000,000 need 33,528 GiB for the weights of one convolution"),
+        ("floor.patches", 10**10, "floor.patches: 10,000,000,000 need 1,788 GiB for the patches"),
+        ("evaluation.resamples", 10**12, "evaluation.resamples: 1,000,000,000,000 need 33,528 GiB"),
+    ],
+)
+def test_what_no_machine_has_room_for_is_refused_with_what_it_would_need(key, value, message):
+    settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    section, name = key.split(".")
+    settings.setdefault(section, {})[name] = value
+    with pytest.raises(InputError, match=re.escape(message)):
+        validate(settings)
+    validate(settings | {section: settings[section] | {name: 200}})
+
+
 def test_aliases_and_merged_keys_that_stay_small_are_allowed(tmp_path):
     text = yaml.safe_dump(demo(), sort_keys=False)
     merged = text.replace("image:\n", "image:\n  <<: {resize: 7}\n", 1)
