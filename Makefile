@@ -9,16 +9,22 @@ TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu
 INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo pull test test-dvc test-slow test-survival check-demo audit lint licences catalogue configuration clean
+.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint licences catalogue configuration clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
 	@echo
 	@cat results/demo/tables/T1.md
 	@echo
-	@echo "Report:  results/demo/report.html"
+	@echo "Report:  results/demo/report.html (make show)"
 	@echo "Tables:  results/demo/tables/     Figures: results/demo/figures/all/demo/"
 	@echo "Maps and scores per image: results/demo/all/seed-0/demo/"
+
+# the report in a browser
+show:
+	@test -f results/demo/report.html || { echo "results/demo/report.html: not there yet; make demo, or make pull"; exit 1; }
+	@$(VENV)/bin/python -c "import sys, webbrowser; sys.exit(not webbrowser.open('file://$(CURDIR)/results/demo/report.html'))" || \
+		{ echo "no browser here; open $(CURDIR)/results/demo/report.html"; exit 1; }
 
 # the demo's data, networks, tables, figures and report out of the repository's own store, in place of `make demo`
 pull: $(VENV)/installed
