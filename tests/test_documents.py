@@ -1,0 +1,62 @@
+"""What the documents tell one to type exists: commands and their options, configurations, targets of make, benchmarks."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from decodiff.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "config/README.md"]
+COMMANDS = typer.main.get_command(app).commands
+# their further arguments are Snakemake's
+FOR_SNAKEMAKE = ("plan", "piece")
+
+
+def typed():
+    """Words of every command in the pages: lines of shell blocks, and what stands in code within a sentence."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)).replace("\\\n", " ")
+        # a quote may hold a line break
+        lines = re.findall(r"^(?:[^'\n]|'[^']*')+", blocks, re.M) + re.findall(
+            r"`((?:decodiff|make|python benchmarks)[^`\n]+)`", text
+        )
+        for line in lines:
+            for part in re.split(r"&&|\||;", line.split("  #")[0]):
+                words = shlex.split(part, comments=True)
+                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                    del words[0]
+                if words and words[0].rpartition("/")[2] in ("decodiff", "snakemake", "make", "python"):
+                    found.append(
+                        pytest.param([words[0].rpartition("/")[2], *words[1:]], id=f"{page.name}: {' '.join(words)[:70]}")
+                    )
+    return found
+
+
+@pytest.mark.parametrize("words", typed())
+def test_it_can_be_typed(words):
+    program, *rest = words
+    options = [word.partition("=")[0] for word in rest if word.startswith("--")]
+    if program == "decodiff" and rest and not rest[0].startswith(("-", "<")):
+        command = COMMANDS[rest[0]]
+        known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        assert rest[0] in FOR_SNAKEMAKE or set(options) <= known, set(options) - known
+    elif program == "make":
+        targets = re.findall(r"^([\w./$()-]+):", (ROOT / "Makefile").read_text().replace("$(VENV)", ".venv"), re.M)
+        asked = [word for word in rest if "=" not in word and not word.startswith("-")]
+        assert set(asked) <= set(targets), set(asked) - set(targets)
+    elif program == "python" and rest and rest[0].startswith("benchmarks/"):
+        code = (ROOT / rest[0]).read_text()
+        assert all(f'"{option}"' in code for option in options), options
+    configurations = [word for word in rest if re.fullmatch(r"config/\w+\.yaml", word)]
+    assert all((ROOT / path).is_file() for path in configurations), configurations
+
+
+def test_there_are_commands_to_look_at():
+    programs = [parameter.values[0][0] for parameter in typed()]
+    assert programs.count("decodiff") > 40 and programs.count("snakemake") > 10 and programs.count("make") > 10
