@@ -15,17 +15,18 @@ from decodiff.stages.export import export
 from decodiff.stages.predict import predict
 
 
-def answers(kind, path, images, category):
-    """What a graph gives, as arrays."""
+def opened(kind, path):
+    """A function of images and categories that gives what a graph gives, as arrays."""
     if kind == "torchscript":
-        return [values.numpy() for values in torch.jit.load(str(path))(images, category)]
+        graph = torch.jit.load(str(path))
+        return lambda images, category: [values.numpy() for values in graph(images, category)]
     if kind == "onnx":
         session = pytest.importorskip("onnxruntime").InferenceSession(str(path))
-        return session.run(None, {"images": images.numpy(), "category": category.numpy()})
+        return lambda images, category: session.run(None, {"images": images.numpy(), "category": category.numpy()})
     openvino = pytest.importorskip("openvino")
     # by itself it computes in bfloat16 where the processor can
     model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return list(model([images.numpy(), category.numpy()]).values())
+    return lambda images, category: list(model([images.numpy(), category.numpy()]).values())
 
 
 @one_kind
@@ -37,13 +38,14 @@ def test_a_graph_answers_as_the_pipeline_does(finished, tmp_path, kind):  # noqa
     path = export(str(folder / "model"), kind, tmp_path / "graph")
     said = json.loads((path.parent / "model.json").read_text())
     pipeline = DeCoDiffPipeline.from_pretrained(folder / "model")
-    for count in (1, 2, 5):
+    answers = opened(kind, path)
+    for count in (1, 5):
         names = [row.category for row in rows[:count]]
         expected = pipeline(pictures(folder, rows)[:count], names)
         resized = np.stack([pipeline.image_processor.resized(image) for image in pictures(folder, rows)[:count]])
         images = to_tensor(cropped(resized, said["image"]["crop"]))
         category = torch.tensor([said["categories"].index(name) for name in names])
-        maps, scores, corrections = answers(kind, path, images, category)
+        maps, scores, corrections = answers(images, category)
         np.testing.assert_allclose(maps, expected.anomaly_maps, atol=1e-4)
         np.testing.assert_allclose(scores, expected.scores, atol=1e-4)
         seen = np.clip((corrections + 1) * 127.5, 0, 255).transpose(0, 2, 3, 1)
