@@ -184,6 +184,7 @@ def test_what_was_made_again_on_another_processor_makes_nothing_again_that_was_p
     assert {"evaluate", "curves"} <= planned(clone).keys() and "train" not in planned(clone)
 
 
+@pytest.mark.slow
 def test_metrics_settings_and_curves_can_be_compared(clone):
     run(clone, "dvc", "pull")
     shown = json.loads(run(clone, "dvc", "metrics", "show", "--json"))
