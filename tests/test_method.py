@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import signal
+import subprocess
 import sys
 import textwrap
 import time
@@ -147,6 +149,29 @@ def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
     assert record(output)["failure"] == "not done after its limit of 0.05 min" and time.monotonic() - begin < 60
     commands = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
     assert not any("97.25" in command for command in commands)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ended_it_takes_the_command_with_it(tmp_path, number):
+    prepare(tmp_path / "prepared")
+    (tmp_path / "method.py").write_text(f"import time\nopen({str(tmp_path / 'begun')!r}, 'w').close()\ntime.sleep(96.75)\n")
+    code = (
+        "from pathlib import Path\nfrom decodiff.settings import Method\nfrom decodiff.stages.method import method\n"
+        f"chosen = Method(command={f'{sys.executable} {tmp_path}/method.py {PLACES}'!r})\n"
+        f"method('mine', Path({str(tmp_path / 'prepared')!r}), (), chosen, 8, 0, 1, Path({str(tmp_path / 'out')!r}))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    try:
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(60) != 0
+    finally:
+        process.kill()
+    commands = [" ".join(running.info["cmdline"] or ()) for running in psutil.process_iter(["cmdline"])]
+    assert not any(str(tmp_path / "method.py") in command for command in commands)
+    assert not (tmp_path / "out/method.json").exists(), "it was not the method's failure"
 
 
 def test_a_program_that_is_not_there_is_a_failure_too(tmp_path):

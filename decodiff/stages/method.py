@@ -15,6 +15,8 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image
@@ -149,14 +151,20 @@ def _run(command: list[str], variables: dict[str, str], minutes: float) -> None:
             lines.append(line)
             del lines[:-20]
 
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
+    # the command is in a session of its own, where no signal reaches it that ends this process
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         process.wait(60 * minutes)
     except subprocess.TimeoutExpired as error:
         raise InputError(f"not done after its limit of {minutes:g} min") from error
     finally:
         _end(process)
+        signal.signal(signal.SIGTERM, before)
         listener.join(SECONDS_TO_END)
     if process.returncode:
         raise InputError(f"ended with status {process.returncode}: {_last(lines)}")
