@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import numpy as np
 from PIL import Image
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from tqdm import tqdm
 
 from decodiff.config import METHOD_FILE
@@ -55,8 +55,6 @@ class Costs(Section):
         peak_mib: of the accelerator's memory; what the command's largest process held is known here.
         about: what else a reader of the table should know.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     parameters: int | None = Field(None, ge=0)
     operations_per_image: float | None = Field(None, ge=0)
@@ -194,20 +192,24 @@ def _map(folder: Path, position: int, row: Row, crop: int) -> np.ndarray:
 
 
 def _mapped(
-    prepared: Path, categories: tuple[str, ...], method: Method, crop: int, seed: int, threads: int, output: Path
+    prepared: Path,
+    rows: dict[str, list[Row]],
+    categories: tuple[str, ...],
+    method: Method,
+    crop: int,
+    seed: int,
+    threads: int,
+    output: Path,
 ) -> tuple[Chosen, Costs]:
     """Let a method make its maps and collect them; gives the images that have one, and what the method says of itself."""
-    parts = {}
-    for part in ("train", "test"):
-        rows = read_rows(prepared / f"{part}.csv")
-        parts[part] = (
-            len(rows),
-            [(place, row) for place, row in enumerate(rows) if not categories or row.category in categories],
-        )
+    parts = {
+        part: [(place, row) for place, row in enumerate(of) if not categories or row.category in categories]
+        for part, of in rows.items()
+    }
     with tempfile.TemporaryDirectory(dir=output, prefix="work-") as name:
         work = Path(name).resolve()
-        for part, (count, chosen) in parts.items():
-            _write_pictures(prepared / f"{part}_images.npy", chosen, count, crop, work / part)
+        for part, chosen in parts.items():
+            _write_pictures(prepared / f"{part}_images.npy", chosen, len(rows[part]), crop, work / part)
         maps = work / "maps"
         maps.mkdir()
         places = {"train": work / "train", "test": work / "test", "maps": maps, "minutes": method.minutes, "seed": seed}
@@ -220,7 +222,7 @@ def _mapped(
             command[0] = shutil.which(command[0], path=variables["PATH"]) or command[0]
         _run(command, variables, method.limit_minutes)
         costs = _read_costs(maps)
-        chosen = parts["test"][1]
+        chosen = parts["test"]
         with writing_array(output / "anomaly_maps.npy", (len(chosen), crop, crop), np.float32) as array:
             for position, row in tqdm(chosen, desc="collect", unit="map"):
                 array.append(_map(maps, position, row, crop))
@@ -263,10 +265,9 @@ def method(
     output.mkdir(parents=True, exist_ok=True)
     begin, failure = time.perf_counter(), None
     # what is wrong with the data set is not the method's failure
-    for part in ("train", "test"):
-        read_rows(prepared / f"{part}.csv")
+    rows = {part: read_rows(prepared / f"{part}.csv") for part in ("train", "test")}
     try:
-        chosen, costs = _mapped(prepared, categories, method, crop, seed, threads, output)
+        chosen, costs = _mapped(prepared, rows, categories, method, crop, seed, threads, output)
     except InputError as error:
         chosen, costs, failure = [], Costs(), str(error)
         with writing_array(output / "anomaly_maps.npy", (0, crop, crop), np.float32):

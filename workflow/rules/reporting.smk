@@ -44,7 +44,7 @@ rule table:
 
 rule summary:
     input:
-        PLACES.tabled("", "metrics.csv"),
+        metrics=PLACES.tabled("", "metrics.csv"),
         records=PLACES.methods(METHOD_FILE),
     output:
         f"{RESULTS}/metrics.json",
@@ -57,7 +57,7 @@ rule summary:
         runtime=growing(10),
     params:
         code=code_hash("decodiff.reporting.measured"),
-        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input if path not in input.records],
+        metrics=lambda wildcards, input: [f"--metrics={path}" for path in input.metrics],
     shell:
         "decodiff summary {params.metrics:q} --output {output:q} --log {log:q}"
 
