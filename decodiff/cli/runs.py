@@ -27,6 +27,14 @@ def plan(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, rich_help_panel=RUNS)
+def run(context: typer.Context) -> None:
+    """Run `snakemake` with one line that says what is done, how far and how long still. Takes its options."""
+    from decodiff.progress import run as run_with_line
+
+    sys.exit(run_with_line(context.args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, rich_help_panel=RUNS)
 def piece(
     context: typer.Context,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long it may take.")] = 9.0,

@@ -25,11 +25,18 @@ STATED_IMAGES = {
     "method": 1,
 }
 # seconds of any other job: most of them start, read some files and write one
-STATED_SECONDS = 20
+STATED_SECONDS = 5
 NETWORK_RULES = ("autoencoder", "encode", "encode_test", "train", "correct", "score", "over_compute")
 
 # The workflow as Snakemake has read it, put here by the Snakefile: Snakemake's own functions do not give it.
 workflow: Any = None
+# Seconds of each job of the run that has begun, by its name, for the line that shows how far it is.
+expected: dict[str, float] = {}
+
+
+def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
+    """What a job is called: its rule and the values of its wildcards."""
+    return " ".join([rule, *wildcards.values()])
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        return " ".join([self.rule, *self.wildcards.values()])
+        return job_name(self.rule, self.wildcards)
 
     @property
     def computes_with_networks(self) -> bool:

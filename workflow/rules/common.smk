@@ -93,8 +93,9 @@ def show_plan():
     from decodiff.planning.show import summary
 
     kind = "cpu" if workflow.local_exec and device().type == "cpu" else "cuda"
-    expected, _ = plan.plan_of(workflow.dag, CONFIG, plan.STATED_OPERATIONS[kind])
-    print(summary(expected, "CPU" if kind == "cpu" else "GPU"), file=sys.stderr)
+    planned, _ = plan.plan_of(workflow.dag, CONFIG, plan.STATED_OPERATIONS[kind])
+    plan.expected = {estimate.job.name: estimate.seconds for estimate in planned.estimates}
+    print(summary(planned, "CPU" if kind == "cpu" else "GPU"), file=sys.stderr)
 
 
 # What every command is given as --config. It is no rule's output: Snakemake does not look at the settings of a job whose input
