@@ -391,7 +391,7 @@ def test_members_keep_the_registrys_order_and_name_single_categories():
     assert config.members("one") == {"demo": ("grid",)}
 
 
-LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "remotes", "extras", "tools"))]
+LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "test", "remotes", "extras", "tools"))]
 
 
 def normal(requirement):
@@ -409,8 +409,13 @@ def locked(name):
 
 def test_the_same_versions_everywhere_each_with_its_checksum():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = {normal(name) for name in [*project["dependencies"], *project["optional-dependencies"]["test"]]}
+    direct, tested = (
+        {normal(name) for name in names} for names in (project["dependencies"], project["optional-dependencies"]["test"])
+    )
     packages = {name: locked(name) for name in LOCKS}
+    assert (
+        tested <= packages["requirements-test.lock"] and not packages["requirements.lock"] & packages["requirements-test.lock"]
+    )
     for torch in ("requirements-cpu.lock", "requirements-cuda.lock"):
         assert direct <= packages["requirements.lock"] | packages[torch]
         assert not packages["requirements.lock"] & packages[torch], "each is installed once"
