@@ -98,9 +98,9 @@ $(DOCS)/installed: requirements-docs.lock
 	$(DOCS)/bin/python $(INSTALL) requirements-docs.lock
 	touch $@
 
-# the site of the documents, site/index.html; a broken link or anchor ends it
+# the site of the documents, site/index.html; a broken link or anchor ends it (not with --quiet, which drops warnings before they count)
 docs: $(DOCS)/installed
-	$(DOCS)/bin/mkdocs build --strict --quiet
+	$(DOCS)/bin/mkdocs build --strict
 
 # docs/licences.md from what is installed
 licences: $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed

@@ -19,7 +19,7 @@ OUTSIDE = {
     "security.md": "SECURITY.md",
 }
 PAGES = {source: page for page, source in OUTSIDE.items()}
-LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^()\s]+)\)")
+LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\[\]]*\])*\])\(([^()\s]+)\)")
 
 
 def on_files(files, config):
@@ -33,13 +33,12 @@ def on_page_markdown(markdown, page, **_):
 
     def in_site(link):
         text, target = link.groups()
-        path, _, anchor = target.partition("#")
+        path, hash, anchor = target.partition("#")
         if not path or ":" in path:
             return link[0]
         path = os.path.normpath(os.path.join(os.path.dirname(source), path))
         if path in PAGES or path.startswith("docs/"):
-            found = PAGES.get(path, path.removeprefix("docs/"))
-            return f"{text}({os.path.relpath(found, os.path.dirname(page.file.src_uri) or '.')}{'#' if anchor else ''}{anchor})"
+            return f"{text}({PAGES.get(path, path.removeprefix('docs/'))}{hash}{anchor})"
         # a file that is not there is left for mkdocs to refuse
         return text[1:-1] if (ROOT / path).exists() else link[0]
 
