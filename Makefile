@@ -3,13 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 TOOLS := .venv-tools
+DOCS := .venv-docs
 # PyTorch for the machine at hand; the versions are the same
 TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
 # nothing that is not in a lock, no file with another checksum
 INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint licences catalogue configuration clean
+.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint docs licences catalogue configuration commands clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
@@ -92,6 +93,15 @@ lint: $(TOOLS)/installed
 	$(TOOLS)/bin/ruff format --check
 	$(TOOLS)/bin/snakefmt --check Snakefile workflow
 
+$(DOCS)/installed: requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(INSTALL) requirements-docs.lock
+	touch $@
+
+# the site of the documents, site/index.html; a broken link or anchor ends it (not with --quiet, which drops warnings before they count)
+docs: $(DOCS)/installed
+	$(DOCS)/bin/mkdocs build --strict
+
 # docs/licences.md from what is installed
 licences: $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed
 	$(TOOLS)/bin/python .ci/licences.py $(VENV) > docs/licences.md
@@ -105,6 +115,10 @@ configuration: $(VENV)/installed
 	$(VENV)/bin/python .ci/configuration.py config/README.md > config/README.md.new
 	mv config/README.md.new config/README.md
 
+# docs/commands.md from the command line's own help
+commands: $(VENV)/installed
+	$(VENV)/bin/python -m typer decodiff.cli utils docs --name decodiff --output docs/commands.md
+
 # everything made except the environment
 clean:
-	rm -rf data models logs .snakemake $(filter-out results/README.md,$(wildcard results/*))
+	rm -rf data models logs site .snakemake $(filter-out results/README.md,$(wildcard results/*))

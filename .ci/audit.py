@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LOCKS = tuple(f"requirements{name}.lock" for name in ("", "-cpu", "-test", "-remotes", "-extras", "-tools"))
+LOCKS = tuple(f"requirements{name}.lock" for name in ("", "-cpu", "-test", "-remotes", "-extras", "-tools", "-docs"))
 
 
 def audited(lock: str, options: list[str]) -> list[dict]:

@@ -1,6 +1,5 @@
-"""The public names: what `docs/api.md` lists is there, and costs nothing before it is used."""
+"""The public names: `docs/api.md` lists them, and they cost nothing before they are used."""
 
-import inspect
 import re
 import sys
 
@@ -10,8 +9,6 @@ from commands import ROOT, run
 import decodiff
 
 PAGE = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-# name and, of what is called, its parameters
-LISTED = dict(re.findall(r"^\| `(\w+)(?:\((.*?)\))?[^|]*\|", PAGE, re.M))
 
 
 @pytest.mark.parametrize("module", ["decodiff", "decodiff.cli"])
@@ -22,13 +19,9 @@ def test_an_import_loads_no_large_library(module):
     assert module in loaded and not loaded & {"torch", "diffusers", "skimage", "sklearn", "scipy", "matplotlib"}
 
 
-def test_the_page_lists_the_public_names_and_their_parameters():
-    assert len(decodiff.__all__) > 20 and sorted(LISTED) == sorted(decodiff.__all__)
-    for name, parameters in LISTED.items():
-        named = [parameter for parameter in re.split(r",\s*", parameters) if parameter not in ("", "*", "…")]
-        if named:
-            there = list(inspect.signature(getattr(decodiff, name)).parameters)
-            assert named == there[: len(named)], name
+def test_the_page_lists_the_public_names():
+    listed = re.findall(r"^::: decodiff\.(\w+)$", PAGE, re.M)
+    assert len(decodiff.__all__) > 20 and sorted(listed) == sorted(decodiff.__all__)
 
 
 def test_public_names_are_those_of_their_modules():

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,3 +62,9 @@ def test_it_can_be_typed(words):
 def test_there_are_commands_to_look_at():
     programs = [parameter.values[0][0] for parameter in typed()]
     assert programs.count("decodiff") > 40 and programs.count("snakemake") > 10 and programs.count("make") > 10
+
+
+def test_the_command_line_is_listed_as_its_help_has_it():
+    command = [sys.executable, "-m", "typer", "decodiff.cli", "utils", "docs", "--name", "decodiff"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert made.strip() == (ROOT / "docs/commands.md").read_text(encoding="utf-8").strip(), "make commands"
