@@ -9,7 +9,7 @@ TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu
 INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint licences catalogue configuration clean
+.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint types licences catalogue configuration clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
@@ -91,6 +91,10 @@ lint: $(TOOLS)/installed
 	$(TOOLS)/bin/ruff check
 	$(TOOLS)/bin/ruff format --check
 	$(TOOLS)/bin/snakefmt --check Snakefile workflow
+
+# types, of the libraries as they are installed; mypy finds its stubs by the path
+types: $(VENV)/installed-extras $(TOOLS)/installed
+	PYTHONPATH=$(TOOLS)/lib/python3.11/site-packages $(TOOLS)/bin/mypy --python-executable $(VENV)/bin/python
 
 # docs/licences.md from what is installed
 licences: $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed
