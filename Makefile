@@ -10,7 +10,8 @@ TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu
 INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
 DEMO := --quiet host reason --configfile config/demo.yaml
 
-.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint docs licences catalogue configuration commands clean
+.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint types docs licences catalogue configuration commands \
+	clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/snakemake $(DEMO)
@@ -92,6 +93,10 @@ lint: $(TOOLS)/installed
 	$(TOOLS)/bin/ruff check
 	$(TOOLS)/bin/ruff format --check
 	$(TOOLS)/bin/snakefmt --check Snakefile workflow
+
+# types, of the libraries as they are installed; mypy finds its stubs by the path
+types: $(VENV)/installed-extras $(TOOLS)/installed
+	PYTHONPATH=$(TOOLS)/lib/python3.11/site-packages $(TOOLS)/bin/mypy --python-executable $(VENV)/bin/python
 
 $(DOCS)/installed: requirements-docs.lock
 	$(PYTHON) -m venv $(DOCS)

@@ -91,8 +91,9 @@ class Page:
     """
 
     def __init__(self, pipeline: DeCoDiffPipeline, predictions: Path | None):
-        self.pipeline, self.predictions = pipeline, predictions
-        self.answer: Answer | None = None
+        self.pipeline = pipeline
+        # from the first upload on
+        self.answer: Answer
         ui.page_title("DeCo-Diff")
         with ui.column().classes("w-full max-w-5xl mx-auto px-2"):
             ui.label("Where does this image deviate from normality?").classes("text-2xl")
@@ -101,33 +102,40 @@ class Page:
                     ["most plausible category", *pipeline.categories] if len(pipeline.categories) > 1 else pipeline.categories
                 )
                 self.category = ui.select(list(names), value=names[0], label="category").classes("w-64")
-                ui.upload(
-                    label="drop an image here",
-                    auto_upload=True,
-                    max_files=None,
-                    max_file_size=MAX_UPLOAD,
-                    on_upload=self._uploaded,
-                    on_rejected=lambda: self._refuse(f"larger than {MAX_UPLOAD // 2**20} MiB; resize it"),
-                ).props("accept=image/*").classes("w-72")
+                self.upload = (
+                    ui.upload(
+                        label="drop an image here",
+                        auto_upload=True,
+                        max_files=None,
+                        max_file_size=MAX_UPLOAD,
+                        on_upload=self._uploaded,
+                        on_rejected=lambda: self._refuse(f"larger than {MAX_UPLOAD // 2**20} MiB; resize it"),
+                    )
+                    .props("accept=image/*")
+                    .classes("w-72")
+                )
             self.message = ui.label().classes("text-red-700")
             self.result = ui.column().classes("w-full")
             if predictions is not None:
-                self._folder()
+                self._folder(predictions)
 
     def _refuse(self, message: str) -> None:
         self.message.text = f"error: {message}"
 
     async def _uploaded(self, event: events.UploadEventArguments) -> None:
-        event.sender.reset()
+        self.upload.reset()
         self.message.text = ""
         category = self.category.value if self.category.value in self.pipeline.categories else None
         content, name = await event.file.read(), Path(event.file.name).name
         try:
-            self.answer = await run.io_bound(answered, self.pipeline, content, name, category)
+            given = await run.io_bound(answered, self.pipeline, content, name, category)
         except InputError as error:
             self._refuse(str(error))
             return
-        self._show(name)
+        # none when the server is ending
+        if given is not None:
+            self.answer = given
+            self._show(name)
 
     def _show(self, name: str) -> None:
         answer, self_threshold = self.answer, self.pipeline.threshold(self.answer.category)
@@ -163,12 +171,13 @@ class Page:
 
     # ---- a folder
 
-    def _folder(self) -> None:
-        rows = read_csv(self.predictions / "predictions.csv", COLUMNS)
+    def _folder(self, predictions: Path) -> None:
+        rows = read_csv(predictions / "predictions.csv", COLUMNS)
+        self.overlays = predictions / "overlays"
         self.rows = sorted((row for row in rows if row["score"]), key=lambda row: -float(row["score"]))
         failed = len(rows) - len(self.rows)
         ui.separator()
-        ui.label(f"{len(self.rows)} images of {self.predictions}, the highest score first").classes("text-2xl")
+        ui.label(f"{len(self.rows)} images of {predictions}, the highest score first").classes("text-2xl")
         if failed:
             ui.label(f"{failed} could not be looked at; see the column error of predictions.csv")
         pages = max(1, -(-len(self.rows) // PER_PAGE))
@@ -182,7 +191,7 @@ class Page:
         with self.gallery:
             for row in self.rows[(page - 1) * PER_PAGE : page * PER_PAGE]:
                 with ui.card().tight():
-                    ui.image(self.predictions / "overlays" / f"{row['image']}.png").classes("h-40").props("fit=contain")
+                    ui.image(self.overlays / f"{row['image']}.png").classes("h-40").props("fit=contain")
                     ui.label(f"{float(row['score']):.3f} {row['verdict']}").classes("px-2")
                     ui.label(row["image"]).classes("px-2 text-xs break-all")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from decodiff.metrics import (
     PIXEL_FUNCTIONS,
     Batches,
     Curve,
+    Side,
     count_labels,
     reference_area,
     reference_thresholds,
@@ -61,7 +63,7 @@ class Counts:
 def _edges(batches: Batches, positives: int, negatives: int) -> np.ndarray:
     """Scores that cut the anomalous pixels, and likewise the normal ones, into bins of about equal numbers, ascending."""
     every = [max(1, -(-count // SAMPLED_PIXELS)) for count in (negatives, positives)]
-    samples: tuple[list, list] = ([], [])
+    samples: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for maps, masks in batches:
         masks = masks.astype(bool, copy=False)
         for label, chosen in enumerate((~masks, masks)):
@@ -73,7 +75,7 @@ def _edges(batches: Batches, positives: int, negatives: int) -> np.ndarray:
     return np.unique(np.concatenate(cuts))
 
 
-def _image_counts(anomaly_map: np.ndarray, mask: np.ndarray, edges: np.ndarray, side: str) -> tuple:
+def _image_counts(anomaly_map: np.ndarray, mask: np.ndarray, edges: np.ndarray, side: Side) -> tuple[Any, ...]:
     """Normal pixels of an image by bins; if it has anomalous ones, also those, their shares of regions, and its regions."""
     bins = len(edges) + 1
     passed = np.searchsorted(edges, anomaly_map.ravel(), side=side)
@@ -86,7 +88,7 @@ def _image_counts(anomaly_map: np.ndarray, mask: np.ndarray, edges: np.ndarray, 
     return (every - positives).astype(np.int32), positives, np.bincount(found, shares, bins)[::-1], regions
 
 
-def count_pixels(batches: Batches, edges: np.ndarray, side: str) -> Iterator[Counts]:
+def count_pixels(batches: Batches, edges: np.ndarray, side: Side) -> Iterator[Counts]:
     """Count each image's pixels between ascending ``edges``, some images at a time; ``side`` as of ``numpy.searchsorted``."""
     counted = (
         _image_counts(anomaly_map, mask, edges, side)
@@ -140,7 +142,7 @@ def _image_values(scores: np.ndarray, label: np.ndarray, weights: np.ndarray) ->
     return {name: function(curve) for name, function in IMAGE_FUNCTIONS.items()}
 
 
-def _weighted_counts(batches: Batches, edges: np.ndarray, side: str, weights: np.ndarray) -> list[np.ndarray]:
+def _weighted_counts(batches: Batches, edges: np.ndarray, side: Side, weights: np.ndarray) -> list[np.ndarray]:
     """Sums over the images of each resample: anomalous pixels, normal ones, shares of regions ``[R,B]``; regions ``[R]``."""
     positives, negatives, overlap = (np.zeros((len(weights), len(edges) + 1)) for _ in range(3))
     regions = np.zeros(len(weights))
@@ -198,8 +200,9 @@ def resampled(
             for name, function in PIXEL_FUNCTIONS.items():
                 values[name][part] = np.where(defined, function(curve), np.nan)
             if by_thresholds is not None:
-                curve = _curve(*(each[part] for each in by_thresholds))
-                overlap = np.cumsum(curve.overlap_steps, axis=-1) / curve.regions[:, None]
+                above, wrong, shares, regions = (each[part] for each in by_thresholds)
+                curve = _curve(above, wrong, shares, regions)
+                overlap = np.cumsum(shares, axis=-1) / regions[:, None]
                 # the last bin is not above any threshold
                 area = reference_area(curve.false_positives[:, :-1], curve.negatives, overlap[:, :-1])
                 values["pixel_aupro"][part] = np.where(defined, area, np.nan)

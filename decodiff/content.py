@@ -11,7 +11,7 @@ Lengths are for images of `REFERENCE_SIDE` pixels and grow with the image; ampli
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
@@ -114,7 +114,7 @@ def _stroke(centre: torch.Tensor, side: int, generator: torch.Generator) -> torc
     high = (line.amax(dim=0) + width + 3).clamp(max=side).long()
     if (high <= low).any():
         return result
-    rows, columns = torch.meshgrid(torch.arange(low[0], high[0]), torch.arange(low[1], high[1]), indexing="ij")
+    rows, columns = torch.meshgrid(*(torch.arange(*ends) for ends in zip(low.tolist(), high.tolist())), indexing="ij")
     pixel, segment = torch.stack([rows, columns], dim=-1).float()[:, :, None], line[1:] - line[:-1]
     offset = pixel - line[:-1]
     share = ((offset * segment).sum(dim=-1) / segment.square().sum(dim=-1).clamp(min=1e-6)).clamp(0, 1)
@@ -207,6 +207,6 @@ def made_content(images: torch.Tensor, regions: int, generator: torch.Generator)
     return changed.expand(-1, channels, -1, -1), opacity
 
 
-def clean_cells(opacity: torch.Tensor, cells: tuple[int, int]) -> torch.Tensor:
+def clean_cells(opacity: torch.Tensor, cells: Sequence[int]) -> torch.Tensor:
     """``M``, float32 ``[B,1,h,w]`` in {0, 1}: 0 for the cells that made content of ``opacity`` ``[B,1,S,S]`` touches."""
-    return (functional.adaptive_max_pool2d(opacity, cells) < LEAST_OPACITY).float()
+    return (functional.adaptive_max_pool2d(opacity, (cells[0], cells[1])) < LEAST_OPACITY).float()

@@ -285,12 +285,13 @@ def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
     if not Path(path).is_file():
         raise InputError(f"{path}: no such array; run the stage that makes it")
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # whatever a damaged or malicious file makes of the reader
-        array = _without_elements(path)
-        if array is None:
+        empty = _without_elements(path)
+        if empty is None:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: not a whole .npy array ({reason}); remove it and run again") from error
+        array = empty
     if array.dtype.kind not in "biuf":
         raise InputError(f"{path}: an array of {array.dtype}, expected numbers; remove it and run again")
     if len(array.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, array.shape)):

@@ -13,17 +13,16 @@ PACKAGE = Path(__file__).parent
 DECLARATIONS = frozenset({"decodiff.config", "decodiff.settings", "decodiff.data.registry", "decodiff.errors"})
 
 
-def _file(module: str) -> Path | None:
-    """The file of one of this package's modules; None for a package and for what is no module."""
-    path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
-    return path if path.is_file() else None
+def _file(module: str) -> Path:
+    """The file of one of this package's modules; there is none for a package and for what is no module."""
+    return PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
 
 
 @functools.cache
 def _parsed(module: str) -> tuple[str, frozenset[str]]:
     """A module's code without docstrings, as text, and the modules of this package that it imports anywhere."""
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             found |= {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
@@ -33,7 +32,7 @@ def _parsed(module: str) -> tuple[str, frozenset[str]]:
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             # a docstring, if it is a string; `...` does nothing either
             body[0] = ast.copy_location(ast.Pass(), body[0])
-    return ast.dump(tree), frozenset(name for name in found if name.startswith("decodiff.") and _file(name))
+    return ast.dump(tree), frozenset(name for name in found if name.startswith("decodiff.") and _file(name).is_file())
 
 
 def modules_behind(roots: tuple[str, ...], apart: frozenset[str] = frozenset()) -> list[str]:
@@ -62,7 +61,7 @@ def code_hash(*roots: str, apart: tuple[str, ...] = (), files: tuple[str, ...] =
     """
     digest = hashlib.sha256()
     for root in roots:
-        if _file(root) is None:
+        if not _file(root).is_file():
             raise FileNotFoundError(f"no module {root}")
     for module in modules_behind(roots, DECLARATIONS | set(apart)):
         digest.update(f"{module}\n{_parsed(module)[0]}\n".encode())

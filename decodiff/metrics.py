@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +31,8 @@ BATCH_PIXELS = 2**21
 
 # Pairs of maps float [n,H,W] and masks bool [n,H,W]; can be gone through more than once.
 Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+# what numpy.searchsorted does with equal values
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,17 @@ class Curve:
     above: np.ndarray
     false_positives: np.ndarray
     overlap_steps: np.ndarray | None
-    positives: np.ndarray
-    negatives: np.ndarray
-    regions: np.ndarray
+    positives: np.ndarray | int
+    negatives: np.ndarray | int
+    regions: np.ndarray | int
 
 
-def _area(steps: np.ndarray, above: np.ndarray, at: np.ndarray, limit: np.ndarray) -> np.ndarray:
+def _area(steps: np.ndarray, above: np.ndarray, at: np.ndarray, limit: np.ndarray | int) -> np.ndarray:
     """Area over ``[0, limit]`` under the line that rises by each of ``steps`` evenly between ``above`` and ``at``."""
-    limit = np.asarray(limit)[..., None]
-    whole = limit - (above + at) / 2
-    part = (limit - above) ** 2 / (2 * np.maximum(at - above, 1))
-    return (steps * np.where(at <= limit, whole, np.where(above < limit, part, 0.0))).sum(axis=-1)
+    end = np.asarray(limit)[..., None]
+    whole = end - (above + at) / 2
+    part = (end - above) ** 2 / (2 * np.maximum(at - above, 1))
+    return (steps * np.where(at <= end, whole, np.where(above < end, part, 0.0))).sum(axis=-1)
 
 
 def auroc(curve: Curve) -> np.ndarray:
@@ -97,7 +100,12 @@ def aupro(curve: Curve, max_fpr: float = MAX_FPR) -> np.ndarray:
     """Exact area under PRO(FPR) up to ``max_fpr``, the end point interpolated, divided by ``max_fpr``.
 
     Definition: Bergmann et al., IJCV 2021, over all thresholds instead of a sample of them.
+
+    Raises:
+        ValueError: the curve is of image scores.
     """
+    if curve.overlap_steps is None:
+        raise ValueError("a curve of image scores has no regions, and so no AUPRO")
     limit = max_fpr * np.asarray(curve.negatives)
     return _area(curve.overlap_steps, curve.above, curve.false_positives, limit) / (limit * curve.regions)
 
@@ -224,7 +232,8 @@ def _negatives(batches: Batches, thresholds: np.ndarray) -> tuple[np.ndarray, np
             above += more_above
             at += more_at
         else:  # the longer one is gone through in order, not looked up in
-            for counted, side in ((at, "right"), (above, "left")):
+            ends: tuple[tuple[np.ndarray, Side], ...] = ((at, "right"), (above, "left"))
+            for counted, side in ends:
                 passed = np.bincount(np.searchsorted(thresholds, normal, side=side), minlength=len(thresholds) + 1)
                 counted += np.cumsum(passed[::-1])[-2::-1]
     return above, at
@@ -285,7 +294,7 @@ def reference_thresholds(batches: Batches) -> np.ndarray:
     return np.arange(low, high, (high - low) / REFERENCE_THRESHOLDS) if high > low else np.array([low])
 
 
-def reference_area(false_positives: np.ndarray, negatives: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+def reference_area(false_positives: np.ndarray, negatives: np.ndarray | int, overlap: np.ndarray) -> np.ndarray:
     """AUPRO from counts at descending thresholds as the authors' code takes it: FPR below 0.3, divided by its own maximum.
 
     Args:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from decodiff.masking import sample_mask, sample_noise, sample_patch_side
+from decodiff.scheduler import DeviationScheduler
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,23 @@ class Content:
     latent: torch.Tensor
     mask: torch.Tensor
 
-    def blended(self, scheduler, latent: torch.Tensor, timestep: torch.Tensor) -> Corruption:
+    def blended(self, scheduler: DeviationScheduler, latent: torch.Tensor, timestep: torch.Tensor) -> Corruption:
         """The corruption that blends the content into ``latent`` as far as ``timestep`` says."""
         return Corruption(scheduler.blending_noise(latent, self.latent, timestep), self.mask)
 
 
-def corrupted(scheduler, latent: torch.Tensor, corruption: Corruption, timestep: torch.Tensor) -> Example:
+def corrupted(scheduler: DeviationScheduler, latent: torch.Tensor, corruption: Corruption, timestep: torch.Tensor) -> Example:
     """Latents corrupted up to ``timestep``, int64 ``[B]``, and the direction of deviation."""
     noisy = scheduler.add_noise(latent, corruption.noise, corruption.mask, timestep)
     return Example(noisy, timestep, scheduler.target(latent, corruption.noise, corruption.mask, timestep))
 
 
 def content_example(
-    scheduler, latent: torch.Tensor, content: Content, timesteps: torch.Tensor, generator: torch.Generator
+    scheduler: DeviationScheduler,
+    latent: torch.Tensor,
+    content: Content,
+    timesteps: torch.Tensor,
+    generator: torch.Generator,
 ) -> Example:
     """A batch into which made content is blended, and the direction of deviation ``z' − z``.
 
@@ -82,7 +88,7 @@ def content_example(
 
 
 def deviation_example(
-    scheduler,
+    scheduler: DeviationScheduler,
     latent: torch.Tensor,
     timesteps: torch.Tensor,
     generator: torch.Generator,
@@ -109,14 +115,17 @@ def deviation_example(
     return corrupted(scheduler, latent, Corruption(noise, mask), timestep)
 
 
-def noise_example(scheduler, latent: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator) -> Example:
+def noise_example(
+    scheduler: DDIMScheduler, latent: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator
+) -> Example:
     """Gaussian noise on the whole latent, to be predicted: standard diffusion (Ho et al., NeurIPS 2020, equation 14).
 
-    ``scheduler`` is diffusers' ``DDIMScheduler``; the other arguments are those of `deviation_example`.
+    The other arguments are those of `deviation_example`.
     """
     noise = torch.randn(latent.shape, generator=generator).to(latent)
     timestep = _drawn(timesteps, len(latent), generator).to(latent.device)
-    return Example(scheduler.add_noise(latent, noise, timestep), timestep, noise)
+    noisy = scheduler.add_noise(latent, noise, timestep)  # type: ignore[arg-type]  # declared for int32 alone
+    return Example(noisy, timestep, noise)
 
 
 def squared_errors(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SCHEDULER_CONFIG_NAME
 from diffusers.utils import BaseOutput
 from huggingface_hub import snapshot_download
@@ -39,6 +39,8 @@ INDEX_FILE = "model_index.json"
 # of the folder's files, all that is read; nothing else is brought from the hub
 FILES = (INDEX_FILE, "*/*.json", "*/*.safetensors", "README.md")
 
+# one or more, of any size and mode, or arrays uint8 [H,W,3]
+Pictures = Sequence[Picture.Image | np.ndarray] | Picture.Image | np.ndarray
 StepCallback = Callable[["DeCoDiffPipeline", int, int, dict[str, torch.Tensor]], Any]
 
 
@@ -152,6 +154,11 @@ class DeCoDiffPipeline(DiffusionPipeline):
     """
 
     folder: Path | None = None
+    # what register_modules sets
+    vae: Module
+    unet: DeviationUNet
+    scheduler: DeviationScheduler
+    image_processor: ImageProcessor
 
     def __init__(
         self,
@@ -163,14 +170,14 @@ class DeCoDiffPipeline(DiffusionPipeline):
     ):
         super().__init__()
         known = _model_settings({**(settings or {}), "image": image_processor.image.model_dump()}, Path("settings"))
-        if vae.config.latent_channels != unet.config.latent_channels:
-            channels = f"{unet.config.latent_channels} channels, that of vae {vae.config.latent_channels}"
+        if vae.config["latent_channels"] != unet.config["latent_channels"]:
+            channels = f"{unet.config['latent_channels']} channels, that of vae {vae.config['latent_channels']}"
             raise InputError(f"unet: made for latents of {channels}; take both from one run")
-        if unet.config.num_categories != len(known.categories):
-            known_to_it = f"{unet.config.num_categories} categories, {len(known.categories)} are named"
+        if unet.config["num_categories"] != len(known.categories):
+            known_to_it = f"{unet.config['num_categories']} categories, {len(known.categories)} are named"
             raise InputError(f"unet: made for {known_to_it}; take both from one run")
         try:
-            strided_timesteps(scheduler.config.num_train_timesteps, known.correction.steps)
+            strided_timesteps(scheduler.config["num_train_timesteps"], known.correction.steps)
         except ValueError as error:
             raise InputError(f"scheduler: {error}") from error
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler, image_processor=image_processor)
@@ -180,7 +187,7 @@ class DeCoDiffPipeline(DiffusionPipeline):
 
     # ---- as a folder
 
-    def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:
+    def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:  # type: ignore[override]
         """Write the folder, whole or not at all. Other keywords of diffusers have no meaning here.
 
         Raises:
@@ -201,7 +208,7 @@ class DeCoDiffPipeline(DiffusionPipeline):
             write_json(temporary / INDEX_FILE, index)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # what else diffusers takes has no meaning here
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
@@ -278,22 +285,46 @@ class DeCoDiffPipeline(DiffusionPipeline):
         self, latent: torch.Tensor, category: torch.Tensor, steps: int, callback: StepCallback | None
     ) -> torch.Tensor:
         def tell(step: int, timestep: int, current: torch.Tensor, original: torch.Tensor) -> None:
-            callback(self, step, timestep, {"latents": current, "pred_original_sample": original})
+            if callback:
+                callback(self, step, timestep, {"latents": current, "pred_original_sample": original})
 
         self.scheduler.set_timesteps(steps)
         with self._precision():
-            return correct(self.unet, latent, category, self.scheduler, tell if callback else None)
+            return correct(self.unet, latent, category, self.scheduler, tell)
+
+    @overload
+    def __call__(
+        self,
+        images: Pictures,
+        category: str | Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        batch_size: int | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        return_dict: Literal[True] = True,
+    ) -> DeCoDiffPipelineOutput: ...
+
+    @overload
+    def __call__(
+        self,
+        images: Pictures,
+        category: str | Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        batch_size: int | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        *,
+        return_dict: Literal[False],
+    ) -> tuple[np.ndarray, ...]: ...
 
     @torch.no_grad()
     def __call__(
         self,
-        images: Sequence[Picture.Image | np.ndarray] | Picture.Image | np.ndarray,
+        images: Pictures,
         category: str | Sequence[str] | None = None,
         num_inference_steps: int | None = None,
         batch_size: int | None = None,
         callback_on_step_end: StepCallback | None = None,
         return_dict: bool = True,
-    ) -> DeCoDiffPipelineOutput | tuple:
+    ) -> DeCoDiffPipelineOutput | tuple[np.ndarray, ...]:
         """Correct images and compare them with their corrections.
 
         In the benchmark's own batches, images give the benchmark's maps and scores to the bit. Another size of batch may change
@@ -312,8 +343,11 @@ class DeCoDiffPipeline(DiffusionPipeline):
             InputError: an unknown category, an image without an agreed look, or a map that holds NaN.
             ValueError: no stride over the schedule gives that many steps.
         """
-        single = isinstance(images, Picture.Image) or (isinstance(images, np.ndarray) and images.ndim == 3)
-        pictures = [images] if single else list(images)
+        pictures: list[Picture.Image | np.ndarray]
+        if isinstance(images, Picture.Image) or (isinstance(images, np.ndarray) and images.ndim == 3):
+            pictures = [images]
+        else:
+            pictures = list(images)
         indices, coder = self._indices(category, len(pictures)), Autoencoder(self.vae)
         settings, steps = self.settings, num_inference_steps or self.settings.correction.steps
         if not pictures:

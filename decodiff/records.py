@@ -90,7 +90,7 @@ class _Digests:
     """SHA-256 of files, remembered for as long as a file's inode, size and times stay."""
 
     def __init__(self) -> None:
-        self.known: dict[str, list] = read_json(INDEX) if INDEX.is_file() else {}
+        self.known: dict[str, list[Any]] = read_json(INDEX) if INDEX.is_file() else {}
         self.new = False
 
     def __call__(self, path: str) -> str:
@@ -111,7 +111,7 @@ class _Digests:
 
 def recorded(runs: Iterable[str]) -> dict[str, Recorded]:
     """Every file that the records of some runs, and of the data sets, speak of."""
-    found = {}
+    found: dict[str, Recorded] = {}
     for run in (SHARED, *runs):
         for path in sorted((FOLDER / run).glob("*.json")):
             content = read_json(path)
@@ -196,7 +196,13 @@ def restore(runs: Iterable[str]) -> None:
                 others.append(output)
             continue
         times = {"starttime": made, "endtime": made, "incomplete": False}
-        rest = {"log": [], "shellcmd": None, "record_format_version": FORMAT, "job_hash": RESTORED, "external_jobid": None}
+        rest: dict[str, Any] = {
+            "log": [],
+            "shellcmd": None,
+            "record_format_version": FORMAT,
+            "job_hash": RESTORED,
+            "external_jobid": None,
+        }
         write_json(_record_path(output), record | times | rest)
     _mark_changed_inputs(digests)
     digests.save()

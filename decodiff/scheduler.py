@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDIMScheduler
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 
+from decodiff.registered import registered
 from decodiff.timesteps import strided_timesteps
 
 MAX_BETA = 0.999
@@ -32,7 +33,7 @@ class DeviationSchedulerOutput(BaseOutput):
     pred_original_sample: torch.Tensor
 
 
-class DeviationScheduler(SchedulerMixin, ConfigMixin):
+class DeviationScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own mixins disagree
     """Cosine schedule (``squaredcos_cap_v2``, β ≤ 0.999) with DeCo-Diff's target and correction step.
 
     Args:
@@ -41,7 +42,7 @@ class DeviationScheduler(SchedulerMixin, ConfigMixin):
 
     order = 1
 
-    @register_to_config
+    @registered
     def __init__(self, num_train_timesteps: int = 10):
         steps = torch.arange(num_train_timesteps + 1, dtype=torch.float64) / num_train_timesteps
         alpha_bar = torch.cos((steps + 0.008) / 1.008 * torch.pi / 2) ** 2
@@ -55,7 +56,7 @@ class DeviationScheduler(SchedulerMixin, ConfigMixin):
         Raises:
             ValueError: no stride over T gives exactly S timesteps.
         """
-        ascending = strided_timesteps(self.config.num_train_timesteps, num_inference_steps)
+        ascending = strided_timesteps(self.config["num_train_timesteps"], num_inference_steps)
         self.timesteps = torch.tensor(ascending[::-1], dtype=torch.int64, device=device)
 
     def _coefficients(self, timestep: torch.Tensor | int, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +133,10 @@ class DeviationScheduler(SchedulerMixin, ConfigMixin):
         return DeviationSchedulerOutput(prev_sample=original + next_sigma * deviation, pred_original_sample=original)
 
 
-def build_scheduler(objective: str, num_train_timesteps: int) -> DeviationScheduler | DDIMScheduler:
+Scheduler = DeviationScheduler | DDIMScheduler
+
+
+def build_scheduler(objective: str, num_train_timesteps: int) -> Scheduler:
     """The scheduler of an objective, both on the same cosine schedule and with the same spacing of their steps.
 
     ``deviation`` is DeCo-Diff's; ``noise`` is standard diffusion (Song et al., DDIM, ICLR 2021), as diffusers has it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -72,7 +72,7 @@ def pixel_discrepancy(image: torch.Tensor, reconstruction: torch.Tensor, setting
 
 
 def latent_discrepancy(
-    latent: torch.Tensor, corrected_latent: torch.Tensor, size: tuple[int, int], settings: ScoringSettings
+    latent: torch.Tensor, corrected_latent: torch.Tensor, size: Sequence[int], settings: ScoringSettings
 ) -> torch.Tensor:
     """``|zc − z|``, mean over channels, clipped, scaled to [0, 1], blurred and resized to the image: float32 ``[B,H,W]``."""
     difference = (corrected_latent.float() - latent.float()).abs().mean(dim=1)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derived_seed(seed: int, name: str) -> int:
@@ -17,8 +21,8 @@ def numpy_generator(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng(derived_seed(seed, name))
 
 
-def torch_generator(seed: int, name: str):
-    """A CPU ``torch.Generator``."""
+def torch_generator(seed: int, name: str) -> torch.Generator:
+    """One of the CPU."""
     import torch  # here, so that stages without networks need not wait for it
 
     return torch.Generator().manual_seed(derived_seed(seed, name))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 BASE = "base"
 # sections of the configuration by the level at which they take effect, the first one first
 LEVELS = {"model": ("diffusion", "masking", "training"), "correction": ("correction",), "scoring": ("scoring",)}
+Table = TypeVar("Table", bound=str)
 VARIED_SECTIONS = tuple(section for sections in LEVELS.values() for section in sections)
 
 
@@ -47,7 +48,7 @@ class Variant:
         return {level: self.name(level) for level in LEVELS}
 
 
-def sweep_variants(sweeps: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, list[Variant]]:
+def sweep_variants(sweeps: Mapping[Table, Mapping[str, Mapping[str, Any]]]) -> dict[str, list[Variant]]:
     """The variants of every table, in the order of its lines."""
     return {table: [Variant(str(label), dict(changes)) for label, changes in lines.items()] for table, lines in sweeps.items()}
 

@@ -56,11 +56,11 @@ def evaluate(
         raise InputError("give --results and --prepared, or --maps and --masks")
     if protocol not in PROTOCOLS:
         raise InputError(f"--protocol: no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
-    evaluation = load(config).evaluation if config else Evaluation(protocol=protocol)
+    evaluation = load(config).evaluation if config else Evaluation.model_validate({"protocol": protocol})
     identity = {"dataset": dataset, "scope": scope, "seed": "" if seed is None else str(seed), "crop": "as given"}
-    if maps is not None:
+    if maps is not None and masks is not None:
         opened = foreign_maps(maps, masks, dataset, evaluation.protocol)
-    elif config is None:
+    elif config is None or results is None or prepared is None:
         raise InputError("--config: missing; the maps of --results are measured as the configuration says")
     else:
         image = load(config).image

@@ -223,7 +223,7 @@ def report(
 
     settings = load(config)
     parts = [
-        Part(name, *folders, settings.image.crop, settings.evaluation.protocol)
-        for name, *folders in zip(dataset, results, prepared, strict=True)
+        Part(name, measured, images, settings.image.crop, settings.evaluation.protocol)
+        for name, measured, images in zip(dataset, results, prepared, strict=True)
     ]
     write_report(settings.run, config, tables, figures, parts, graph, logs, output)

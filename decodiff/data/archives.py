@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -40,7 +41,7 @@ class _TarInfo(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if not self.isreg() and self.size > MAX_HEADER:
             raise ValueError(f"a header of {self.size:,} bytes")
-        return super()._proc_member(archive)
+        return super()._proc_member(archive)  # type: ignore[misc]  # tarfile has it for subclasses, typeshed has not
 
     def _proc_sparse(self, *_: object) -> tarfile.TarInfo:
         raise ValueError("a sparse file")
@@ -55,7 +56,7 @@ class _Member:
     name: str
     kind: str
     size: int
-    open: Callable[[], IO[bytes] | None]
+    open: Callable[[], IO[bytes]]
 
 
 def _is_tar(path: Path) -> bool:
@@ -72,7 +73,8 @@ def _tar_members(path: Path) -> Iterator[_Member]:
         for item in archive:
             is_link = item.issym() or item.islnk()
             kind = "folder" if item.isdir() else "file" if item.isreg() else "link" if is_link else "device"
-            yield _Member(item.name, kind, item.size, lambda item=item: archive.extractfile(item))
+            opened = partial(archive.extractfile, item)
+            yield _Member(item.name, kind, item.size, opened)  # type: ignore[arg-type]  # None only for what is no file
 
 
 def _zip_members(path: Path) -> Iterator[_Member]:
@@ -80,7 +82,7 @@ def _zip_members(path: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(path) as archive:
         for item in archive.infolist():
             kind = "folder" if item.is_dir() else kinds.get(stat.S_IFMT(item.external_attr >> 16), "device")
-            yield _Member(item.filename, kind, item.file_size, lambda item=item: archive.open(item))
+            yield _Member(item.filename, kind, item.file_size, partial(archive.open, item))
 
 
 def _target(member: _Member, folder: Path) -> Path:

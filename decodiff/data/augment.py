@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from decodiff.data.views import cropped, to_tensor, view_probabilities, views, with_contrast
+from decodiff.settings import Augmentation, Image
 
 
 def _rotated(image: torch.Tensor, degrees: float) -> torch.Tensor:
@@ -27,13 +28,13 @@ def _recoloured(image: torch.Tensor, brightness: float, contrast: float) -> torc
     return (contrast * (image + 1) / 2 + brightness).clamp(0, 1) * 2 - 1
 
 
-def augmented(images: np.ndarray, augmentation, image, generator: torch.Generator) -> torch.Tensor:
+def augmented(images: np.ndarray, augmentation: Augmentation, image: Image, generator: torch.Generator) -> torch.Tensor:
     """Random crops for the networks.
 
     Args:
         images: uint8 ``[B,S,S,3]``, with a margin around the crop that the changes need.
-        augmentation: a `decodiff.settings.Augmentation`.
-        image: a `decodiff.settings.Image`, whose ``crop`` is the side of the result and whose ``contrast`` it is seen in.
+        augmentation: what may change, how far and how often.
+        image: its ``crop`` is the side of the result, which is seen in its ``contrast``.
         generator: CPU generator; every image draws the same number of values, whatever becomes of it.
 
     Returns:

@@ -29,10 +29,14 @@ PASSING_STATUS = (408, 429, 500, 502, 503, 504)
 CHUNK = 1 << 16
 
 
+def _status(error: requests.HTTPError) -> int | None:
+    return None if error.response is None else error.response.status_code
+
+
 def _passes(error: BaseException) -> bool:
     """Whether trying again may help."""
     if isinstance(error, requests.HTTPError):
-        return error.response.status_code in PASSING_STATUS
+        return _status(error) in PASSING_STATUS
     return isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError)
 
 
@@ -68,8 +72,8 @@ class ResumingDownloader:
         return self._failures >= ATTEMPTS
 
     def _say(self, state: RetryCallState) -> None:
-        reason = type(state.outcome.exception()).__name__
-        log.info("download broke off (%s); going on in %.0f s", reason, state.next_action.sleep)
+        reason = type(state.outcome and state.outcome.exception()).__name__
+        log.info("download broke off (%s); going on in %.0f s", reason, state.upcoming_sleep)
 
     def _continue(self, url: str) -> None:
         """One connection: ask for what is missing and append it."""
@@ -104,7 +108,9 @@ def _from_mirror(mirror: str, dataset: DataSet, folder: Path) -> Path:
     downloader = ResumingDownloader(folder / f".{name}.part", dataset.size)
 
     def retrieve() -> Path:
-        return Path(pooch.retrieve(mirror, f"sha256:{dataset.sha256}", fname=name, path=folder, downloader=downloader))
+        expected = f"sha256:{dataset.sha256}"
+        # type: ignore: pooch's protocol has an argument besides, which `retrieve` does not pass
+        return Path(pooch.retrieve(mirror, expected, name, folder, downloader=downloader))  # type: ignore[arg-type]
 
     try:
         return retrieve()
@@ -139,7 +145,7 @@ def download(name: str, dataset: DataSet, folder: Path) -> Path:
         try:
             return _from_mirror(mirror, dataset, folder)
         except requests.HTTPError as error:
-            problems.append(f"{mirror}: answers {error.response.status_code}")
+            problems.append(f"{mirror}: answers {_status(error)}")
         except requests.RequestException as error:
             problems.append(f"{mirror}: cannot be reached ({type(error).__name__})")
         except ValueError as error:

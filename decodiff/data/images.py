@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from decodiff.errors import InputError
 from decodiff.files import bytes_sha256
@@ -53,7 +53,7 @@ def decode(content: bytes, path: Path) -> Image.Image:
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged or malicious file makes of the reader
-        reason = "no picture that can be decoded" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "no picture that can be decoded" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(f"{path}: not a whole image ({reason}); replace the file") from error
 
 

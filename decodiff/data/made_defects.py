@@ -72,7 +72,7 @@ class Area:
 Kind = Callable[[np.ndarray, Area, np.random.Generator, Others], np.ndarray]
 
 
-def held_out(images: int) -> int:
+def held_out(images: float) -> int:
     """How many of a category's training images are held out."""
     return int(min(HELD_OUT, HELD_OUT_SHARE * images))
 

@@ -46,15 +46,15 @@ class _Checked:
     line: str
 
 
-def _mask_digest(entry: Entry, size: tuple[int, int]) -> str:
-    """SHA-256 of the entry's mask (of its parts, one after the other). Raises `InputError` when it does not fit the image."""
-    if not os.path.exists(entry.mask):  # for a name that no file can have, too
-        raise InputError(f"{entry.mask}: no mask for {entry.image}; add it, or remove the image")
-    parts = {path: read_bytes(path) for path in mask_files(entry.mask)}
+def _mask_digest(mask: Path, image: Path, size: tuple[int, int]) -> str:
+    """SHA-256 of an image's mask (of its parts, one after the other). Raises `InputError` when it does not fit the image."""
+    if not os.path.exists(mask):  # for a name that no file can have, too
+        raise InputError(f"{mask}: no mask for {image}; add it, or remove the image")
+    parts = {path: read_bytes(path) for path in mask_files(mask)}
     height, width = mask_area(decode_mask(parts)).shape
     if (width, height) != size:
         raise InputError(
-            f"{entry.mask}: mask of {width}×{height} pixels for an image of {size[0]}×{size[1]}; make them the same size"
+            f"{mask}: mask of {width}×{height} pixels for an image of {size[0]}×{size[1]}; make them the same size"
         )
     return bytes_sha256(b"".join(parts.values()))
 
@@ -66,7 +66,7 @@ def _checked(entry: Entry, root: Path, folder: Path) -> _Checked | str:
         image = decode(content, entry.image)
         digest = bytes_sha256(content)
         as_rgb(image, entry.image)
-        mask_digest = _mask_digest(entry, image.size) if entry.mask is not None else ""
+        mask_digest = _mask_digest(entry.mask, entry.image, image.size) if entry.mask is not None else ""
     except InputError as error:
         return str(error)
     row = Row(

@@ -19,7 +19,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
 
     The first error is raised in its turn, and what has not begun by then is not done.
     """
-    threads = threads or os.cpu_count()
+    threads = threads or os.cpu_count() or 1
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

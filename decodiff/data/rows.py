@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,14 @@ class Row:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 # what a column's text is turned into; of words that recur one copy is kept
-_KINDS = {"label": int, "width": int, "height": int, "category": sys.intern, "split": sys.intern, "defect": sys.intern}
+_KINDS: dict[str, Callable[[str], Any]] = {
+    "label": int,
+    "width": int,
+    "height": int,
+    "category": sys.intern,
+    "split": sys.intern,
+    "defect": sys.intern,
+}
 SPLITS = ("train", "test", "validation")
 POSITION = "position"
 

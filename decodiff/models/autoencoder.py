@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.models import AutoencoderKL, AutoencoderTiny
 
 from decodiff.errors import InputError
 from decodiff.files import replacing
@@ -19,7 +20,7 @@ from decodiff.models.cells import CellComponents
 from decodiff.models.storage import checked_config, load_network, save_network
 
 # the shape of Stable Diffusion's autoencoders
-STABLE_DIFFUSION = {
+STABLE_DIFFUSION: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "block_out_channels": (128, 256, 512, 512),
@@ -43,12 +44,12 @@ class Autoencoder:
 
     def __init__(self, module: Module, posterior_std: float = 0.0):
         self.module = module.eval().requires_grad_(False)
-        self.scaling_factor = float(module.config.scaling_factor)
+        self.scaling_factor = float(module.config["scaling_factor"])
         self.posterior_std = posterior_std
 
     @property
     def latent_channels(self) -> int:
-        return self.module.config.latent_channels
+        return self.module.config["latent_channels"]
 
     @property
     def device(self) -> torch.device:
@@ -57,11 +58,11 @@ class Autoencoder:
     @torch.no_grad()
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the scaled posterior, float32 ``[B,C,h,w]``, of images ``[B,3,H,W]`` in [-1, 1]."""
-        encoded = self.module.encode(images.to(self.device))
+        images = images.to(self.device)
         if not isinstance(self.module, AutoencoderKL):
-            mean = encoded.latents * self.scaling_factor
+            mean = self.module.encode(images).latents * self.scaling_factor
             return mean, torch.full_like(mean, self.posterior_std)
-        posterior = encoded.latent_dist
+        posterior = self.module.encode(images).latent_dist
         return posterior.mean * self.scaling_factor, posterior.std * self.scaling_factor
 
     @torch.no_grad()
@@ -93,7 +94,7 @@ def save_autoencoder(autoencoder: Autoencoder, folder: Path) -> None:
 
 def channels_last(module: Module) -> Module:
     """Lay the weights out so that convolutions run faster; AutoencoderKL's decoder would run slower in float32, so not that."""
-    module.encoder.to(memory_format=torch.channels_last)
+    module.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch's overloads leave it out
     if isinstance(module, AutoencoderTiny):
         module.decoder.to(memory_format=torch.channels_last)
     return module
@@ -112,8 +113,9 @@ def load_autoencoder(path: str | Path, device: torch.device | str = "cpu") -> Au
             f"{folder / 'config.json'}: _class_name {config.get('_class_name')!r}, expected {' or '.join(CLASSES)}"
         )
     try:
-        module = load_network(kind, path, config)
-        result = Autoencoder(channels_last(module).to(device), posterior_std=float(config.get("posterior_std", 0.0)))
+        module = channels_last(load_network(kind, path, config))
+        module.to(device)  # type: ignore[arg-type]  # mypy takes what diffusers wraps for no method
+        result = Autoencoder(module, posterior_std=float(config.get("posterior_std", 0.0)))
         if not (result.scaling_factor > 0 and 0 <= result.posterior_std < math.inf > result.scaling_factor):
             raise ValueError(f"scaling_factor {result.scaling_factor}, posterior_std {result.posterior_std}")
     except Exception as error:  # whatever a damaged or malicious folder makes of the reader

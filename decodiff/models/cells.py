@@ -11,19 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTinyOutput
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional
 
+from decodiff.registered import registered
+
 # added to each variance before it divides, as a share of the mean variance of a pixel: a component in which normal images hold
 # nothing but the rounding to 8 bits is not raised to the others' level
 NOISE_SHARE = 1e-5
 
 
-class CellComponents(ModelMixin, ConfigMixin):
+class CellComponents(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own mixins disagree
     """Cells to components and back, both linear.
 
     Args:
@@ -32,7 +34,7 @@ class CellComponents(ModelMixin, ConfigMixin):
         scaling_factor, posterior_std: as `decodiff.models.autoencoder.Autoencoder` reads them.
     """
 
-    @register_to_config
+    @registered
     def __init__(self, cell: int, latent_channels: int, scaling_factor: float = 1.0, posterior_std: float = 0.0):
         super().__init__()
         self.encoder = nn.Conv2d(3, latent_channels, cell, stride=cell)
@@ -83,9 +85,6 @@ def fit_components(batches: Iterable[torch.Tensor], cell: int, latent_channels: 
     module = CellComponents(cell, latent_channels)
     shape = (latent_channels, 3, cell, cell)
     forth, back = (directions / scales).T, (directions * scales).T
-    with torch.no_grad():
-        module.encoder.weight.copy_(forth.reshape(shape))
-        module.encoder.bias.copy_(-forth @ mean.repeat_interleave(cell * cell))
-        module.decoder.weight.copy_(back.reshape(shape))
-        module.decoder.bias.copy_(mean)
+    module.encoder.load_state_dict({"weight": forth.reshape(shape), "bias": -forth @ mean.repeat_interleave(cell * cell)})
+    module.decoder.load_state_dict({"weight": back.reshape(shape), "bias": mean})
     return module

@@ -96,7 +96,7 @@ def _placed(
             continue
         name = full.removeprefix(prefix)
         try:
-            ours = our_name(name, model.config.layers)
+            ours = our_name(name, model.config["layers"])
         except KeyError as error:
             problems[full] = str(error.args[0])
             continue

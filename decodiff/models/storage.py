@@ -6,10 +6,10 @@ import errno
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from diffusers import ModelMixin
+from diffusers.models import ModelMixin
 from safetensors import SafetensorError, safe_open
 
 from decodiff.errors import InputError
@@ -17,6 +17,7 @@ from decodiff.files import check_stored, read_json, replacing, sha256, write_jso
 
 log = logging.getLogger(__name__)
 
+Network = TypeVar("Network", bound=ModelMixin)
 # diffusers' own names
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 CONFIG_FILE = "config.json"
@@ -37,7 +38,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
     )
 
 
-def load_network(kind: type[ModelMixin], path: str | Path, config: dict[str, Any]) -> ModelMixin:
+def load_network(kind: type[Network], path: str | Path, config: dict[str, Any]) -> Network:
     """A network in diffusers' format, from safetensors alone; every weight of it must be there.
 
     Args:
@@ -63,11 +64,13 @@ def load_network(kind: type[ModelMixin], path: str | Path, config: dict[str, Any
             if not list(weights.keys()):
                 raise ValueError("no weights in it")
         with torch.device("meta"):
-            size = sum(tensor.numel() for tensor in kind.from_config(config).state_dict().values())
+            empty: ModelMixin = kind.from_config(config)  # type: ignore[attr-defined]  # of ConfigMixin, which networks are
+        size = sum(tensor.numel() for tensor in empty.state_dict().values())
         # a number takes a byte at least
         if size > (folder / WEIGHTS_FILE).stat().st_size:
             raise ValueError(f"{size:,} numbers by its {CONFIG_FILE}, more than there are weights")
-    network, found = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True)
+    loaded: Any = kind.from_pretrained(path, use_safetensors=True, output_loading_info=True)
+    network, found = loaded
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{len(missing)} weights are missing, first {missing[0]}")
     return network
@@ -169,7 +172,7 @@ class States:
         Raises:
             InputError: there are states, but all are damaged.
         """
-        damaged = None
+        damaged: InputError | None = None
         for path in self._files():
             try:
                 state = _read(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.modeling_utils import ModelMixin
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from decodiff.errors import InputError
 from decodiff.models.storage import checked_config, load_network
+from decodiff.registered import registered
 
 DROPOUT = 0.4
 LATENT_CHANNELS = 4
@@ -68,7 +69,7 @@ class OneTokenAttention:
         return value.expand(-1, hidden_states.shape[1], -1)
 
 
-class DeviationUNet(ModelMixin, ConfigMixin):
+class DeviationUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers' own mixins disagree
     """``f(z_t, t, c)``: predicts the direction of deviation of a latent.
 
     Args:
@@ -85,7 +86,7 @@ class DeviationUNet(ModelMixin, ConfigMixin):
             they could tell from content.
     """
 
-    @register_to_config
+    @registered
     def __init__(
         self,
         num_categories: int,
@@ -132,7 +133,7 @@ class DeviationUNet(ModelMixin, ConfigMixin):
         )
         for block in self.unet.modules():
             if isinstance(block, BasicTransformerBlock):
-                block.attn2.set_processor(OneTokenAttention())
+                block.attn2.set_processor(OneTokenAttention())  # type: ignore[arg-type]  # diffusers takes other classes too
                 for unused in (block.norm2, block.attn2.to_q, block.attn2.to_k):
                     unused.requires_grad_(False)
 
@@ -147,7 +148,7 @@ class DeviationUNet(ModelMixin, ConfigMixin):
         Returns:
             The direction of deviation, same shape as ``latent``.
         """
-        if not self.config.attention:
+        if not self.config["attention"]:
             # channels last: what processors convolve fastest
             latent = latent.contiguous(memory_format=torch.channels_last)
             return self.unet(latent, timestep, None, class_labels=category, return_dict=False)[0]
@@ -189,7 +190,8 @@ def prediction_operations(model: DeviationUNet, shape: tuple[int, ...]) -> int:
 
     Counted on a copy without memory: PyTorch does not count the attention that processors compute.
     """
-    empty = copy.deepcopy(model).to("meta").eval()
+    empty = copy.deepcopy(model).eval()
+    empty.to("meta")  # type: ignore[arg-type]  # mypy takes what diffusers wraps for no method
     one = torch.zeros(1, dtype=torch.int64, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         empty(torch.zeros(1, *shape, device="meta"), one, one)
@@ -204,7 +206,8 @@ def load_unet(folder: Path, device: torch.device | str = "cpu") -> DeviationUNet
     """
     config = checked_config(folder)
     try:
-        model = load_network(DeviationUNet, folder, config).to(device)
+        model = load_network(DeviationUNet, folder, config)
+        model.to(device)  # type: ignore[arg-type]  # mypy takes what diffusers wraps for no method
     except Exception as error:  # whatever a damaged or malicious folder makes of the reader
         raise InputError(
             f"{folder}: cannot load the network ({' '.join(str(error).split())[:200]}); remove the folder and train again"

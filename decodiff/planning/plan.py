@@ -135,7 +135,9 @@ def estimate(jobs: list[Job], work: Callable[[Job], float], operations: float) -
         work: of a job, see `decodiff.planning.work.Work.of`.
         operations: per second, of networks of which nothing was measured.
     """
-    rates, places, estimates = _rates(jobs, work), {}, []
+    rates = _rates(jobs, work)
+    places: dict[int, int] = {}
+    estimates: list[Estimate] = []
     for place, job in enumerate(jobs):
         if job.is_done:
             continue
@@ -175,7 +177,8 @@ def _benchmark_seconds(path: Path | None) -> float | None:
 
 def jobs_of(dag: Any) -> list[Job]:
     """The jobs of Snakemake's plan that do something, each after those it needs."""
-    places, found = {}, []
+    places: dict[Any, int] = {}
+    found: list[Job] = []
     for job in (job for level in dag.toposorted() for job in level):
         if not job.is_norun:
             places[job] = len(found)

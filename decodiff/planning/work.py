@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
 from decodiff.config import Config
@@ -19,7 +19,7 @@ from decodiff.data.made_defects import KINDS, held_out
 from decodiff.data.rows import read_rows
 from decodiff.data.views import views
 from decodiff.errors import InputError
-from decodiff.models.autoencoder import STABLE_DIFFUSION, build_autoencoder
+from decodiff.models.autoencoder import STABLE_DIFFUSION, Module, build_autoencoder
 from decodiff.models.cells import CellComponents
 from decodiff.models.unet import build_unet, prediction_operations
 from decodiff.settings import Augmentation, ComponentAutoencoder, PretrainedAutoencoder, TrainedAutoencoder
@@ -51,6 +51,7 @@ def autoencoder_operations(
     settings: PretrainedAutoencoder | TrainedAutoencoder | ComponentAutoencoder, crop: int
 ) -> tuple[int, int]:
     """Operations to encode and to decode an image of ``crop`` pixels; a pretrained one counts as Stable Diffusion's."""
+    network: Module
     with torch.device("meta"):
         if isinstance(settings, PretrainedAutoencoder):
             network, channels = AutoencoderKL(**STABLE_DIFFUSION), STABLE_DIFFUSION["latent_channels"]
@@ -79,7 +80,7 @@ class Work:
 
     def __init__(self, config: Config, data: Path = Path("data")):
         self._config, self._data = config, data
-        self._counted: dict[tuple[str, tuple[str, ...]], dict[str, float]] = {}
+        self._counted: dict[tuple[str, tuple[str, ...]], Mapping[str, float]] = {}
         self.unknown: set[str] = set()
         # the size of the network behind each variant's name
         self._sizes = {
@@ -88,7 +89,7 @@ class Work:
             for variant in lines
         }
 
-    def _count(self, dataset: str, splits: tuple[str, ...]) -> dict[str, float]:
+    def _count(self, dataset: str, splits: tuple[str, ...]) -> Mapping[str, float]:
         """Images of a data set in some splits, by category."""
         manifest = self._data / dataset / "manifest.csv"
         if manifest.is_file():
@@ -128,7 +129,7 @@ class Work:
         if key not in self._counted:
             self._counted[key] = self._count(*key)
         found = self._counted[key]
-        return sum(found.get(category, 0) for category in categories or found)
+        return sum((found.get(category, 0.0) for category in categories or found), 0.0)
 
     def _unet(self, name: str) -> int:
         settings = self._config.autoencoder

@@ -28,9 +28,10 @@ NORMAL_TILES, ANOMALOUS_TILES = 3, 6
 
 def _counts(dataset: DataSet) -> tuple[str, str, str]:
     """Training, normal and anomalous test images, for a table."""
-    if dataset.counts is None:
+    counts = dataset.counts
+    if counts is None:
         return ("", "", "")
-    return tuple(f"{number:,}" for number in (dataset.counts.train, dataset.counts.test_normal, dataset.counts.test_anomalous))
+    return f"{counts.train:,}", f"{counts.test_normal:,}", f"{counts.test_anomalous:,}"
 
 
 def show_list() -> None:

@@ -52,7 +52,8 @@ def _panel(axes: Axes, rows: list[dict[str, str]]) -> None:
         linewidth=1,
         markersize=4,
     )
-    axes.get_legend().remove()
+    if own := axes.get_legend():
+        own.remove()
     if points["minutes"].max() >= LOGARITHMIC_FROM * points["minutes"].min() > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

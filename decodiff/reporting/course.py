@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from decodiff.reporting.figures import median_examples
 from decodiff.reporting.sources import Part
 from decodiff.settings import Correction, Diffusion
 from decodiff.stages.correct import correction_scheduler, noised
+
+Item = TypeVar("Item")
 
 # steps and images shown at most
 STEPS, EXAMPLES = 5, 6
@@ -52,7 +55,7 @@ class Course:
         return load_autoencoder(self.autoencoder)
 
     @cached_property
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """``training.json`` of the network."""
         return read_json(self.unet / "training.json")
 
@@ -83,7 +86,7 @@ class Course:
         return found
 
 
-def thinned(items: list, most: int) -> list:
+def thinned(items: list[Item], most: int) -> list[Item]:
     """At most so many of a list, evenly spread, first and last among them."""
     if not items:
         return []

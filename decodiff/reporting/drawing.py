@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import wrap
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -45,13 +46,13 @@ def save(figure: Figure, path: Path) -> None:
     pyplot.close(figure)
 
 
-def legend(owner: Axes | Figure, drawn: Iterable[Axes], **options) -> None:
+def legend(owner: Axes | Figure, drawn: Iterable[Axes], **options: Any) -> None:
     """What colours and marks mean, each once."""
     known = {name: handle for axes in drawn for handle, name in zip(*axes.get_legend_handles_labels())}
     owner.legend(known.values(), known.keys(), ncols=4, handletextpad=0.4, **options)
 
 
-def show(axes, image: np.ndarray, title: str | None = None, **options) -> None:
+def show(axes: Axes, image: np.ndarray, title: str | None = None, **options: Any) -> None:
     """An image without axes."""
     axes.imshow(image, **options)
     axes.set_xticks([])

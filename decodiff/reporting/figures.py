@@ -70,7 +70,7 @@ def qualitative_grid(part: Part, examples: list[tuple[str, int]], path: Path) ->
     blocks = 2
     lines = max(1, -(-len(examples) // blocks))
     figure = pyplot.figure(figsize=(7.2, 0.3 + 0.74 * lines))
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.01)
+    figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.03, wspace=0.01, hspace=0.01)
     # a column for the captions before the four panels of each block
     grid = figure.add_gridspec(lines, blocks * 5, width_ratios=([0.85] + [1] * 4) * blocks)
     for index, (caption, position) in enumerate(examples):

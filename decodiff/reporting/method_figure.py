@@ -31,21 +31,28 @@ def _latent_picture(latent: torch.Tensor) -> np.ndarray:
 
 
 def _corruption(
-    course: Course, masking: Masking, picture: torch.Tensor, latent: torch.Tensor, seed: int, scheduler, timestep: torch.Tensor
+    course: Course,
+    masking: Masking,
+    picture: torch.Tensor,
+    latent: torch.Tensor,
+    seed: int,
+    scheduler: DeviationScheduler,
+    timestep: torch.Tensor,
 ) -> Corruption:
     """What corrupts a training image ``[1,3,H,W]``, or its latent, in training: patches of middle side, or made content."""
     random = torch_generator(seed, "figure F2")
     if masking.corruption == "content":
         changed, opacity = made_content(picture, masking.regions, random)
-        content = Content(course.coder.encode(changed)[0], clean_cells(opacity, tuple(latent.shape[-2:])))
+        content = Content(course.coder.encode(changed)[0], clean_cells(opacity, latent.shape[-2:]))
         return content.blended(scheduler, latent, timestep)
     side = masking.patch_sides[len(masking.patch_sides) // 2]
-    mask = sample_mask(1, *latent.shape[2:], side, 1.0, random)
+    height, width = latent.shape[2:]
+    mask = sample_mask(1, height, width, side, 1.0, random)
     return Corruption(sample_noise(latent, side, 0.0, random), mask)
 
 
 def _training_panels(
-    course: Course, masking: Masking, picture: torch.Tensor, category, seed: int
+    course: Course, masking: Masking, picture: torch.Tensor, category: torch.Tensor, seed: int
 ) -> list[tuple[str, np.ndarray]]:
     """Image, mask, corrupted latent, target, prediction and the estimate they give, of one training image ``[1,3,H,W]``."""
     scheduler = DeviationScheduler(course.diffusion.num_train_timesteps)

@@ -6,6 +6,7 @@ import base64
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -35,7 +36,7 @@ def _data_uri(content: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _table(path: Path) -> dict:
+def _table(path: Path) -> dict[str, Any]:
     """A table's CSV as the template prints it: headings, lines of cells (text, what stands beside it, what sorts it), notes."""
     name = path.stem
     rows = read_csv(path, ("kind", "note"))
@@ -97,7 +98,7 @@ def _quality(parts: list[Part]) -> int:
     return JPEG_QUALITIES[-1]
 
 
-def _gallery(part: Part, quality: int) -> list[dict]:
+def _gallery(part: Part, quality: int) -> list[dict[str, str]]:
     """All test images of a part, the highest image score first; the outcome is empty where there is no threshold."""
     alarms = part.alarms
     return [

@@ -126,7 +126,7 @@ def scores_and_curves(part: Part, path: Path) -> None:
         xlabel="pixel false-positive rate", ylabel="region overlap (PRO)", xlim=(0, MAX_FPR), ylim=(0, 1.02)
     )
     if lines := panels[RECALL].get_lines():
-        figure.legend(lines, [line.get_label() for line in lines], loc="outside lower center", ncols=columns, fontsize=6.5)
+        figure.legend(lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=columns, fontsize=6.5)
     save(figure, path)
 
 

@@ -191,7 +191,8 @@ def _differences(axes: Axes, changes: Changes, part: tuple[str, str]) -> None:
         err_kws={"linewidth": 0.9, "linestyle": "-"},
         ax=axes,
     )
-    axes.get_legend().remove()
+    if own := axes.get_legend():
+        own.remove()
     axes.plot(0, changes.labels.index(changes.baseline), "D", markersize=3.5, color="white", markeredgecolor="0.4")
     names = [f"{label} (baseline)" if label == changes.baseline else label for label in changes.labels]
     axes.set_yticks(range(len(names)), [wrapped(name, 28) for name in names])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -159,7 +160,7 @@ def footnotes(notes: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
     return [numbers.get(note, "") for note in notes], [(number, note) for note, number in numbers.items()]
 
 
-def _rows(table: Table, marks: dict[int, str], escape) -> tuple[list[list[str]], list[tuple[str, str]]]:
+def _rows(table: Table, marks: dict[int, str], escape: Callable[[str], str]) -> tuple[list[list[str]], list[tuple[str, str]]]:
     """Heading and lines as printed cells, ``marks`` around the best ones, and the notes below."""
     places = ranks(table)
     numbers, notes = footnotes([line.note for line in table.lines])
@@ -186,26 +187,28 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%_#${}"},
-    "–": "--",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-}
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        **{character: f"\\{character}" for character in "&%_#${}"},
+        "–": "--",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+    }
+)
 # what would end a cell, or begin a tag or code
-MARKDOWN = {"|": r"\|", "<": "&lt;", "`": r"\`"}
+MARKDOWN = str.maketrans({"|": r"\|", "<": "&lt;", "`": r"\`"})
 
 
 def _latex_escape(text: str) -> str:
-    return text.translate(str.maketrans(LATEX))
+    return text.translate(LATEX)
 
 
 def _markdown_escape(text: str) -> str:
-    return text.translate(str.maketrans(MARKDOWN))
+    return text.translate(MARKDOWN)
 
 
 def to_latex(table: Table) -> str:

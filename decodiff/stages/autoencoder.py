@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models import AutoencoderKL, AutoencoderTiny
 from torch.nn import functional
 from tqdm import tqdm
 
@@ -21,7 +21,7 @@ from decodiff.errors import InputError
 from decodiff.files import alone, read_array
 from decodiff.interruption import noted
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
-from decodiff.models.cells import fit_components
+from decodiff.models.cells import CellComponents, fit_components
 from decodiff.models.storage import States
 from decodiff.seeds import derived_seed, numpy_generator, torch_generator
 from decodiff.settings import ComponentAutoencoder, Image, PretrainedAutoencoder, TrainedAutoencoder
@@ -56,13 +56,13 @@ def _is_grey(images: np.ndarray) -> bool:
     return bool((images == images[..., :1]).all())
 
 
-def _measure_scaling(module: torch.nn.Module, batches: Iterable[torch.Tensor]) -> float:
+def _measure_scaling(module: AutoencoderTiny | CellComponents, batches: Iterable[torch.Tensor]) -> float:
     """1 over the standard deviation of the training images' latents about each image's own mean.
 
     LDM (Rombach et al., CVPR 2022, section G) divides by the overall standard deviation. Where images differ in brightness more
     than a defect differs from its surroundings, that would leave the defect small against the noise of the forward process.
     """
-    squares, count = 0.0, 0
+    squares, count = torch.zeros((), dtype=torch.float64, device=device()), 0
     with torch.no_grad():
         for images in batches:
             latent = module.encode(images.to(device())).latents.double()
@@ -91,7 +91,8 @@ def train_autoencoder(
         KeyboardInterrupt, SystemExit: the process was asked to end, and the state is saved.
     """
     torch.manual_seed(derived_seed(seed, "autoencoder weights"))
-    module = build_autoencoder(settings.channels, settings.downsampling, settings.blocks, settings.latent_channels).to(device())
+    module = build_autoencoder(settings.channels, settings.downsampling, settings.blocks, settings.latent_channels)
+    module.to(device())  # type: ignore[arg-type]  # mypy takes what diffusers wraps for no method
     leaves = dead_leaves_bank(
         settings.procedural_images, max(PROCEDURAL_SIDE, settings.crop), numpy_generator(seed, "procedural images")
     )
@@ -108,7 +109,12 @@ def train_autoencoder(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     random, noise = numpy_generator(seed, "autoencoder crops"), torch_generator(seed, "autoencoder noise")
     normal = round(settings.normal_fraction * settings.batch_size)
-    inputs = [settings.model_dump(), image.model_dump(), seed, [zlib.crc32(np.ascontiguousarray(source)) for source in sources]]
+    inputs = [
+        settings.model_dump(),
+        image.model_dump(),
+        seed,
+        [zlib.crc32(np.ascontiguousarray(source).data) for source in sources],
+    ]
     first, states = 0, States(output, inputs)
     if state := states.load():
         module.load_state_dict(state["module"])
@@ -185,7 +191,7 @@ def autoencoder(
             raise InputError(
                 f"autoencoder.path: {settings.path} holds no AutoencoderKL; give one, or set autoencoder.source to train"
             )
-        cell = 2 ** (len(result.module.config.down_block_types) - 1)
+        cell = 2 ** (len(result.module.config["down_block_types"]) - 1)
         if cell != settings.downsampling:
             raise InputError(
                 f"autoencoder.path: {settings.path} has {cell} pixels a cell, expected {settings.downsampling}; "

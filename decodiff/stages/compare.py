@@ -67,7 +67,7 @@ def of_categories(parts: Sequence[Resamples], categories: Sequence[str]) -> Resa
         raise InputError(f"{parts[0].folders[0]}: nothing of {', '.join(missing)} there; give results that hold it")
 
     def chosen(attribute: str) -> np.ndarray:
-        return np.array([getattr(part, attribute)[place] for part, place in map(places.get, categories)])
+        return np.array([getattr(part, attribute)[place] for part, place in map(places.__getitem__, categories)])
 
     by_category = {name: chosen(name) for name in ("categories", "fingerprints", "measured", "resamples", "folders")}
     return Resamples(metrics=parts[0].metrics, protocol=parts[0].protocol, **by_category)

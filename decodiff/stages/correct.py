@@ -19,14 +19,14 @@ from decodiff.files import read_array, read_json, sha256, write_json, writing_ar
 from decodiff.models.storage import WEIGHTS_FILE
 from decodiff.models.unet import load_unet, prediction_operations
 from decodiff.provenance import environment
-from decodiff.scheduler import build_scheduler
+from decodiff.scheduler import DeviationScheduler, Scheduler, build_scheduler
 from decodiff.seeds import torch_generator
 from decodiff.settings import Correction, Diffusion, Inference
 
 log = logging.getLogger(__name__)
 
 
-def correction_scheduler(diffusion: Diffusion, correction: Correction):
+def correction_scheduler(diffusion: Diffusion, correction: Correction) -> Scheduler:
     """The scheduler with the timesteps that a correction takes, the highest first."""
     scheduler = build_scheduler(diffusion.objective, correction.num_train_timesteps or diffusion.num_train_timesteps)
     scheduler.set_timesteps(correction.steps)
@@ -35,17 +35,17 @@ def correction_scheduler(diffusion: Diffusion, correction: Correction):
     return scheduler
 
 
-def noised(latent: torch.Tensor, rows: list[Row], seed: int, scheduler, correction: Correction) -> torch.Tensor:
+def noised(latent: torch.Tensor, rows: list[Row], seed: int, scheduler: Scheduler, correction: Correction) -> torch.Tensor:
     """Latents as a correction starts from them: as they are, or with standard diffusion noised.
 
     An image's noise is the same whatever the batch.
     """
-    if correction.noise_timestep is None:
+    if correction.noise_timestep is None or isinstance(scheduler, DeviationScheduler):
         return latent
     generators = [torch_generator(seed, f"noise of {row.category}, {row.sha256}") for row in rows]
     noise = torch.stack([torch.randn(latent.shape[1:], generator=generator) for generator in generators])
     timestep = torch.full((len(rows),), correction.noise_timestep, device=latent.device)
-    return scheduler.add_noise(latent, noise.to(latent), timestep)
+    return scheduler.add_noise(latent, noise.to(latent), timestep)  # type: ignore[arg-type]  # declared for int32 alone
 
 
 def _peak_mib() -> float:

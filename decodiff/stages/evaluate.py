@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -34,7 +36,7 @@ THRESHOLD_COLUMNS = (
 SCORE_COLUMNS = ("image", "category", "split", "label", "defect", "image_score", "alarm")
 RESAMPLES_FILE = "resamples.npz"
 
-Rows = list[dict[str, object]]
+Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,13 @@ def _measured(maps: Maps, part: Category, protocol: str) -> tuple[dict[str, floa
     return values, "; ".join(reasons)
 
 
-def _counts(part: Category) -> dict[str, int]:
+def _counts(part: Category) -> dict[str, Any]:
     return {"category": part.name, "images": len(part.images), "anomalous": int(part.labels.sum())}
 
 
 def _defect_rows(maps: Maps, part: Category, protocol: str) -> list[dict[str, object]]:
     """Metrics of each kind of defect against the category's normal images."""
-    rows = []
+    rows: Rows = []
     for defect in sorted({image.defect for image in part.images if image.label}):
         chosen = part.only(np.array([not image.label or image.defect == defect for image in part.images]))
         values, note = _measured(maps, chosen, protocol)
@@ -155,7 +157,7 @@ def _interval_rows(category: str, values: dict[str, float], draws: dict[str, np.
     return rows
 
 
-def _mean(columns: list[dict]) -> dict:
+def _mean(columns: list[dict[str, Any]]) -> dict[str, Any]:
     return {name: np.mean([values[name] for values in columns], axis=0) for name in ALL_METRICS}
 
 
@@ -236,7 +238,7 @@ def _write_rows(output: Path, common: dict[str, str], metrics: Rows, defects: Ro
         write_csv(output / f"{name}.csv", columns, ({**common, **row} for row in rows))
 
 
-def _score_rows(images: list[MappedImage], scores: np.ndarray, alarms: np.ndarray):
+def _score_rows(images: list[MappedImage], scores: np.ndarray, alarms: np.ndarray) -> Iterator[dict[str, object]]:
     for image, score, alarm in zip(images, scores, alarms):
         yield {
             **{"image": image.name, "category": image.category, "split": image.split, "label": image.label},
@@ -244,7 +246,14 @@ def _score_rows(images: list[MappedImage], scores: np.ndarray, alarms: np.ndarra
         }
 
 
-def _write_resamples(path: Path, categories: list[Category], fingerprints: list[str], measured, drawn, common) -> None:
+def _write_resamples(
+    path: Path,
+    categories: list[Category],
+    fingerprints: list[str],
+    measured: list[dict[str, float]],
+    drawn: list[dict[str, np.ndarray]],
+    common: dict[str, str],
+) -> None:
     """Metrics ``[C,M]``, resamples ``[C,M,R]`` in single precision, and what says whether two of them can be compared."""
     with replacing(path) as temporary:
         np.savez_compressed(

@@ -23,10 +23,18 @@ def _write_onnx(pipeline: DeCoDiffPipeline, path: Path) -> None:
     batch = {0: torch.export.Dim.DYNAMIC}
     program = torch.export.export(prepared(pipeline), example(pipeline, 2), dynamic_shapes=(batch, batch), strict=False)
     # the exporter's own optimiser fails on such graphs; runtimes have theirs
-    names = {"input_names": list(INPUTS), "output_names": list(OUTPUTS)}
-    written = torch.onnx.export(program, (), dynamo=True, optimize=False, verbose=False, **names)
     # weights in the file itself
-    written.save(path, external_data=False)
+    torch.onnx.export(
+        program,
+        (),
+        path,
+        dynamo=True,
+        optimize=False,
+        verbose=False,
+        external_data=False,
+        input_names=list(INPUTS),
+        output_names=list(OUTPUTS),
+    )
 
 
 def export(model: str, kind: GraphFormat, output: Path) -> Path:

@@ -56,11 +56,11 @@ class Costs(Section):
         about: what else a reader of the table should know.
     """
 
-    parameters: int | None = Field(None, ge=0)
-    operations_per_image: float | None = Field(None, ge=0)
-    images_per_second: float | None = Field(None, ge=0)
-    training_seconds: float | None = Field(None, ge=0)
-    peak_mib: float | None = Field(None, ge=0)
+    parameters: int | None = Field(default=None, ge=0)
+    operations_per_image: float | None = Field(default=None, ge=0)
+    images_per_second: float | None = Field(default=None, ge=0)
+    training_seconds: float | None = Field(default=None, ge=0)
+    peak_mib: float | None = Field(default=None, ge=0)
     about: str = ""
 
 
@@ -97,8 +97,16 @@ def _python(requirements: Path) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             log.info("environment of %s: installing to %s", requirements, folder)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", requirements]
-            pip = subprocess.run([folder / "bin/python", *arguments], capture_output=True, text=True, check=False)
+            install: list[str | Path] = [
+                folder / "bin/python",
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+            ]
+            pip = subprocess.run([*install, "--requirement", requirements], capture_output=True, text=True, check=False)
             if pip.returncode:
                 raise InputError(f"{requirements}: pip does not install it ({_last(pip.stderr.splitlines())})")
             done.touch()
@@ -111,7 +119,7 @@ def _last(lines: Sequence[str]) -> str:
     return said if len(said) <= LINE_CHARACTERS else f"{said[: LINE_CHARACTERS - 1]}…"
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     """End a command and all that it started."""
     for number, seconds in ((signal.SIGTERM, SECONDS_TO_END), (signal.SIGKILL, None)):
         try:
@@ -144,7 +152,7 @@ def _run(command: list[str], variables: dict[str, str], minutes: float) -> None:
 
     def listen() -> None:
         # a progress bar's returns end a line as well
-        for line in process.stdout:
+        for line in process.stdout or ():
             log.info("%s", line.rstrip())
             lines.append(line)
             del lines[:-20]

@@ -106,7 +106,7 @@ def answer(
     ``callback`` is a `DeCoDiffPipeline`'s, called under each category.
     """
     candidates = (category,) if category else model.categories
-    told = {"callback_on_step_end": callback} if callback else {}
+    told: dict[str, Any] = {"callback_on_step_end": callback} if callback else {}
     outputs = [model(images, name, batch_size=batch_size, **told) for name in candidates]
     if len(outputs) == 1:
         return Chosen([candidates[0]] * len(images), [""] * len(images), outputs[0])
@@ -175,9 +175,10 @@ def predict(
     pipeline = DeCoDiffPipeline.from_pretrained(model)
     if category is not None and category not in pipeline.categories:
         raise InputError(f"--category: {category!r} is not one that the model knows: {', '.join(pipeline.categories)}")
+    folder: Path = pipeline.folder  # type: ignore[assignment]  # one that was read has it
     record = {
-        "unet_sha256": sha256(pipeline.folder / "unet" / WEIGHTS_FILE),
-        "vae_sha256": sha256(pipeline.folder / "vae" / WEIGHTS_FILE),
+        "unet_sha256": sha256(folder / "unet" / WEIGHTS_FILE),
+        "vae_sha256": sha256(folder / "vae" / WEIGHTS_FILE),
         "settings": pipeline.settings.model_dump(mode="json"),
         **{"category": category, "threshold": threshold, "maps": maps, "runtime": runtime},
     }
@@ -214,10 +215,12 @@ def _predict(
     began = time.perf_counter()
     with tqdm(desc="predict", total=len(files), initial=done, unit="image") as progress:
         for batch in _batches(in_order(_read, left, None), batch_size or model.batch_size):
-            readable = [item for item in batch if item.image is not None]
-            said = answer(model, [item.image for item in readable], category, batch_size) if readable else None
+            readable = {item.name: item.image for item in batch if item.image is not None}
+            known: dict[str, dict[str, Any]] = {}
+            if readable:
+                said = answer(model, list(readable.values()), category, batch_size)
+                known = {name: said.of(place) for place, name in enumerate(readable)}
             seconds = (time.perf_counter() - began) / len(batch)
-            known = {item.name: said.of(place) for place, item in enumerate(readable)}
             results = [replace(item, seconds=seconds, **known.get(item.name, {})) for item in batch]
             for prediction in in_order(writer, results, None):
                 table.append(prediction)

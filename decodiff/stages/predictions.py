@@ -123,7 +123,7 @@ def overlay(image: Image.Image, anomaly_map: np.ndarray, resize: int, threshold:
         threshold: of the image's score; full red is twice that, or the map's maximum where there is none.
     """
     scale = min(1.0, OVERLAY_SIDE / max(image.size))
-    size = tuple(max(1, round(length * scale)) for length in image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     values = _in_image(anomaly_map, resize, size)
     full = 2 * threshold if threshold else max(float(values.max()), 1e-6)
     opacity = 0.7 * np.clip(values / full, 0, 1)[..., None]
@@ -194,7 +194,7 @@ class Writer:
     def __call__(self, result: Result) -> Prediction:
         """The image's row, once its files are there."""
         name, score = result.name, result.score
-        if result.image is None:
+        if result.image is None or result.anomaly_map is None or result.correction is None:
             return Prediction(name, error=result.error)
         threshold = self.thresholds.get(result.category)
         _save_map(result.anomaly_map, self.output / "maps" / f"{name}.{self.maps}", self.maps)

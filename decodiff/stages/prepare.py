@@ -63,7 +63,8 @@ def _key(rows: list[Row], root: Path, resize: int, filter_name: str) -> dict[str
     for row in rows:
         masks = mask_files(root / row.mask) if row.mask else []
         # joined as text: this is all that a second start does, and paths as objects would be a third of its time
-        stamps = [_stamp(path) for path in (os.path.join(root, row.image), *masks)]
+        files: list[Path | str] = [os.path.join(root, row.image), *masks]
+        stamps = [_stamp(path) for path in files]
         digest.update(f"{row} {stamps}\n".encode())
     return {"format": FORMAT, "resize": resize, "filter": filter_name, "files": digest.hexdigest()}
 

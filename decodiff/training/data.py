@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class TrainingSet:
     augmentation: Augmentation
     categories: tuple[str, ...]
 
-    def fingerprint(self) -> list:
+    def fingerprint(self) -> list[Any]:
         """What tells its latents and their use from another's, cheaply: size and time of the file, augmentation."""
         status = (self.latents / "train_mean.npy").stat()
         return [self.name, status.st_size, status.st_mtime_ns, self.augmentation.model_dump()]
@@ -97,7 +98,7 @@ class EncodedImages:
         images = self._drawn(chosen, generator)
         changed, opacity = made_content(images, regions, generator)
         clean, made = self._encoded(images), self._encoded(changed)
-        return clean, Content(made[0], clean_cells(opacity, tuple(made[0].shape[-2:])))
+        return clean, Content(made[0], clean_cells(opacity, made[0].shape[-2:]))
 
 
 Source = StoredMoments | EncodedImages
@@ -174,9 +175,15 @@ class TrainingData:
         return mean + std * torch.randn(mean.shape, generator=generator), self._categories(chosen)
 
     def batch_with_content(self, chosen: list[int], generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, Content]:
-        """As `batch`, and the made content that corrupts it."""
+        """As `batch`, and the made content that corrupts it.
 
-        def draw(source: EncodedImages, items: list[int]) -> tuple[torch.Tensor, ...]:
+        Raises:
+            ValueError: latents are stored, as ``masking.corruption`` is not ``content``.
+        """
+
+        def draw(source: Source, items: list[int]) -> tuple[torch.Tensor, ...]:
+            if isinstance(source, StoredMoments):
+                raise ValueError("content is made in images, and these latents are stored")
             clean, content = source.draw_corrupted(items, generator, self._masking.regions)
             return *clean, content.latent, content.mask
 

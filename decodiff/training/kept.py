@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from diffusers import ModelMixin
+from diffusers.models import ModelMixin
 
 from decodiff.files import read_json, remove, replacing, write_json
 from decodiff.models.storage import save_network

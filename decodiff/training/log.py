@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -92,11 +93,11 @@ class TrainingLog:
         lines = ["\t".join(self.speeds[0]), *("\t".join(row.values()) for row in self.speeds)]
         (folder / "speed.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def state(self) -> dict:
+    def state(self) -> dict[str, Any]:
         seconds = time.monotonic() - self._began
         return {"sums": self.sums.cpu(), "rows": self.rows, "speeds": self.speeds, "seconds": seconds}
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.sums, self.rows, self.speeds = state["sums"], state["rows"], state["speeds"]
         self._began = time.monotonic() - state["seconds"]
 

@@ -10,13 +10,14 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
+from diffusers.models import ModelMixin
 from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
@@ -26,7 +27,7 @@ from decodiff.errors import InputError
 from decodiff.interruption import Request, noted
 from decodiff.models.storage import States
 from decodiff.objectives import Example, content_example, deviation_example, noise_example, squared_errors
-from decodiff.scheduler import build_scheduler
+from decodiff.scheduler import DeviationScheduler, build_scheduler
 from decodiff.seeds import derived_seed, torch_generator
 from decodiff.settings import Diffusion, Masking, Training
 from decodiff.training.data import TrainingData
@@ -83,7 +84,7 @@ class Loop:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ModelMixin,
         data: TrainingData,
         diffusion: Diffusion,
         masking: Masking,
@@ -112,7 +113,8 @@ class Loop:
         self.step = 0
         self._tensorboard = tensorboard if self.accelerator.is_main_process else None
         self._order: tuple[int, list[int]] = (-1, [])
-        self.log: TrainingLog | None = None
+        # from `run` on
+        self.log: TrainingLog
 
     # ---- one step
 
@@ -120,7 +122,8 @@ class Loop:
         """Items of a step's batch, those of all processes."""
         epoch, number = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            generator, order = torch_generator(self.seed, f"order of epoch {epoch}"), []
+            generator = torch_generator(self.seed, f"order of epoch {epoch}")
+            order: list[int] = []
             while len(order) < self.epoch_images:
                 order += torch.randperm(len(self.data), generator=generator).tolist()
             self._order = (epoch, order[: self.epoch_images])
@@ -130,13 +133,14 @@ class Loop:
     def _example(self, chosen: list[int], step: int) -> tuple[Example, torch.Tensor]:
         """The whole batch as the network sees it, with its categories."""
         generator = torch_generator(self.seed, f"training step {step}")
-        if self.diffusion.objective == "deviation" and self.masking.corruption == "content":
+        scheduler = self.scheduler
+        if isinstance(scheduler, DeviationScheduler) and self.masking.corruption == "content":
             latent, category, content = self.data.batch_with_content(chosen, generator)
-            return content_example(self.scheduler, latent, content, self.timesteps, generator), category
+            return content_example(scheduler, latent, content, self.timesteps, generator), category
         latent, category = self.data.batch(chosen, generator)
-        if self.diffusion.objective == "deviation":
-            return deviation_example(self.scheduler, latent, self.timesteps, generator, **self.masking.patches), category
-        return noise_example(self.scheduler, latent, self.timesteps, generator), category
+        if isinstance(scheduler, DeviationScheduler):
+            return deviation_example(scheduler, latent, self.timesteps, generator, **self.masking.patches), category
+        return noise_example(scheduler, latent, self.timesteps, generator), category
 
     def _group(self, step: int) -> tuple[int, bool]:
         """Images of the batches that share an optimiser step with this one, and whether it is the last of them."""
@@ -210,7 +214,7 @@ class Loop:
             self.average.to(self.accelerator.device)
 
     @contextlib.contextmanager
-    def result(self):
+    def result(self) -> Iterator[ModelMixin]:
         """The network that the training gives: with averaged weights, where they are wanted, and ready to predict."""
         if self.average:
             self.average.store(self.model.parameters())
@@ -264,7 +268,9 @@ class Loop:
             self.log.restore(state["log"])
 
     def _train(self, states: States, kept: Kept, look: Look | None, request: Request) -> None:
-        saved, pending, heard = time.monotonic(), None, False
+        saved = time.monotonic()
+        pending: _Pending | None = None
+        heard: bool | torch.Tensor = False
         with tqdm(
             desc="train", total=self.steps, initial=self.step, unit="step", disable=not self.accelerator.is_main_process
         ) as progress:
@@ -304,7 +310,7 @@ class Loop:
         log.info("interrupted after step %d of %d, which the next start goes on from", self.step, self.steps)
         request.end()
 
-    def _end_epoch(self, progress: tqdm, kept: Kept, look: Look | None) -> None:
+    def _end_epoch(self, progress: tqdm[NoReturn], kept: Kept, look: Look | None) -> None:
         epoch = self.step // self.steps_per_epoch
         reduce = lambda sums: self.accelerator.reduce(sums, "sum")  # noqa: E731  (a name for an argument)
         self.log.end_epoch(epoch, self.step, self._rate(self.step), self.epoch_images, reduce)
