@@ -6,21 +6,27 @@ TOOLS := .venv-tools
 DOCS := .venv-docs
 # PyTorch for the machine at hand; the versions are the same
 TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
-# nothing that is not in a lock, no file with another checksum
-INSTALL := -m pip install --quiet --no-deps --require-hashes --requirement
-DEMO := --quiet host reason --configfile config/demo.yaml
+# nothing that is not in a lock, no file with another checksum; Python compiles what is used when it is first used
+INSTALL := -m pip install --quiet --no-deps --no-compile --require-hashes --requirement
+DEMO := --workflow-profile profiles/cpu --configfile config/demo.yaml
 
-.PHONY: demo show pull test test-dvc test-slow test-survival check-demo audit lint types docs licences catalogue configuration commands \
+.PHONY: demo demo-all show pull test test-dvc test-slow test-survival check-demo audit lint types docs licences catalogue configuration \
+	commands clean
 	clean
 
 demo: $(VENV)/installed
-	$(VENV)/bin/snakemake $(DEMO)
+	@$(VENV)/bin/decodiff run $(DEMO)
 	@echo
 	@cat results/demo/tables/T1.md
 	@echo
 	@echo "Report:  results/demo/report.html (make show)"
 	@echo "Tables:  results/demo/tables/     Figures: results/demo/figures/all/demo/"
 	@echo "Maps and scores per image: results/demo/all/seed-0/demo/"
+
+# the demo with further comparisons, T5 and T6, for which it trains three more networks
+demo-all: $(VENV)/installed
+	@$(VENV)/bin/decodiff run $(DEMO) config/demo-all.yaml
+	@echo "Report:  results/demo/report.html (make show)"
 
 # the report in a browser
 show:
@@ -34,7 +40,7 @@ pull: $(VENV)/installed
 	@echo "Report:  results/demo/report.html"
 
 # the report's tests need Debian's Chromium: apt-get install chromium fonts-dejavu-core
-test: $(VENV)/installed
+test: $(VENV)/installed-test
 ifeq ($(wildcard /usr/bin/chromium),)
 	@echo "no /usr/bin/chromium: the tests of the report in a browser are left out"
 	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm and not slow and not browser"
@@ -43,30 +49,34 @@ else
 endif
 
 # DVC with Snakemake; those with a server of their own need Debian's nginx-light and openssh-server
-test-dvc: $(VENV)/installed-remotes
+test-dvc: $(VENV)/installed-test $(VENV)/installed-remotes
 	$(VENV)/bin/python -m pytest -m "dvc and not slow"
 
 # whole runs whose parts other tests hold, five minutes
-test-slow: $(VENV)/installed-remotes
+test-slow: $(VENV)/installed-test $(VENV)/installed-remotes
 	$(VENV)/bin/python -m pytest -m slow
 
 # Kills, full disks, damaged files, about ten minutes; a SLURM of its own, which root installs from Debian's packages, not started
 # and not configured
-test-survival: $(VENV)/installed
+test-survival: $(VENV)/installed-test
 	test -x /usr/sbin/slurmctld || { apt-get update -qq && RUNLEVEL=1 \
 		apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge; } || \
 		echo "SLURM cannot be installed from Debian's packages here: its tests are skipped"
 	$(VENV)/bin/python -m pytest -m "(survival or slurm) and not long"
 
 # the results of `make demo` against what they must reach
-check-demo: demo
+check-demo: $(VENV)/installed-test demo
 	$(VENV)/bin/python -m pytest -m demo
 
 $(VENV)/installed: requirements.lock $(TORCH) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(INSTALL) $(TORCH)
-	$(VENV)/bin/python $(INSTALL) requirements.lock
+	$(VENV)/bin/python $(INSTALL) $(TORCH) & torch=$$!; $(VENV)/bin/python $(INSTALL) requirements.lock && wait $$torch
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# what tests need
+$(VENV)/installed-test: requirements-test.lock $(VENV)/installed
+	$(VENV)/bin/python $(INSTALL) requirements-test.lock
 	touch $@
 
 # DVC's remotes over ssh and S3, which only those need who keep a store there
@@ -108,7 +118,7 @@ docs: $(DOCS)/installed
 	$(DOCS)/bin/mkdocs build --strict
 
 # docs/licences.md from what is installed
-licences: $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed
+licences: $(VENV)/installed-test $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed
 	$(TOOLS)/bin/python .ci/licences.py $(VENV) > docs/licences.md
 
 # docs/datasets.md from the registry; contact sheets are drawn of the prepared data sets named in PREPARED

@@ -391,7 +391,10 @@ def test_members_keep_the_registrys_order_and_name_single_categories():
     assert config.members("one") == {"demo": ("grid",)}
 
 
-LOCKS = ["requirements.lock", *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "test", "remotes", "extras", "tools", "docs"))]
+LOCKS = [
+    "requirements.lock",
+    *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "test", "remotes", "extras", "tools", "docs")),
+]
 
 
 def normal(requirement):

@@ -197,10 +197,11 @@ def test_settings_that_cannot_work_are_refused(settings, message):
         Method(**settings)
 
 
-def test_a_damaged_data_set_is_not_the_methods_failure(tmp_path):
+@pytest.mark.parametrize("name", ["test.csv", "test_images.npy"])
+def test_a_damaged_data_set_is_not_the_methods_failure(name, tmp_path):
     prepare(tmp_path / "prepared")
-    (tmp_path / "prepared/test.csv").write_text("nothing\n")
-    with pytest.raises(InputError, match="test.csv"):
+    (tmp_path / "prepared" / name).write_text("nothing\n")
+    with pytest.raises(InputError, match=name):
         stage.method("mine", tmp_path / "prepared", (), Method(command=f"true {PLACES}"), 8, 0, 1, tmp_path / "out")
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from decodiff.errors import InputError
+from decodiff.files import read_array
+
 if TYPE_CHECKING:
     import torch
 
+# read at a time
+BATCH_IMAGES = 16
 # of an image in [-1, 1], added to its own, so that the noise of an empty image is not raised to full contrast
 LEAST_STD = 0.04
 
@@ -49,6 +56,22 @@ def cropped(images: np.ndarray, crop: int, view: View = View(0, 0, False)) -> np
     top, left = margin + view.dy, margin + view.dx
     result = images[:, top : top + crop, left : left + crop]
     return result[:, ::-1, ::-1] if view.half_turn else result
+
+
+def central_crops(path: Path, count: int, positions: Sequence[int], crop: int) -> Iterator[np.ndarray]:
+    """The central crops of some of a prepared array's ``count`` images, some at a time: uint8 ``[n,crop,crop,3]``.
+
+    Raises:
+        InputError: the array is damaged, or its images are smaller.
+    """
+    for start in range(0, len(positions), BATCH_IMAGES):
+        # opened for each batch, so that what was read does not stay mapped
+        images = read_array(path, (count, None, None, 3))[list(positions[start : start + BATCH_IMAGES])]
+        if images.shape[1] < crop:
+            raise InputError(
+                f"{path}: images of {images.shape[1]} pixels for maps of {crop}; prepare the data set at {crop} or more"
+            )
+        yield cropped(images, crop)
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +12,14 @@ from tqdm import tqdm
 
 from decodiff.components import Components, anomaly_map, fit, sampled_patches
 from decodiff.data.rows import read_rows, write_positions
-from decodiff.data.views import cropped
+from decodiff.data.views import BATCH_IMAGES, central_crops
 from decodiff.errors import InputError
-from decodiff.files import read_array, write_json, writing_array
+from decodiff.files import write_json, writing_array
 from decodiff.provenance import environment
 from decodiff.seeds import numpy_generator
 from decodiff.settings import Floor
 
 log = logging.getLogger(__name__)
-
-# read at a time
-BATCH_IMAGES = 16
-
-
-def _batches(path: Path, count: int, positions: np.ndarray, crop: int) -> Iterator[np.ndarray]:
-    """The central crops of some of an array's ``count`` images, uint8 ``[n,crop,crop,3]``."""
-    for start in range(0, len(positions), BATCH_IMAGES):
-        # opened for each batch, so that what was read does not stay mapped
-        images = read_array(path, (count, None, None, 3))[positions[start : start + BATCH_IMAGES]]
-        if images.shape[1] < crop:
-            raise InputError(
-                f"{path}: images of {images.shape[1]} pixels for maps of {crop}; prepare the data set at {crop} or more"
-            )
-        yield cropped(images, crop)
 
 
 def _fitted(prepared: Path, settings: Floor, crop: int) -> dict[str, Components]:
@@ -46,7 +30,7 @@ def _fitted(prepared: Path, settings: Floor, crop: int) -> dict[str, Components]
         by_category.setdefault(row.category, []).append(position)
     found = {}
     for category, positions in tqdm(by_category.items(), desc="fit", unit="category"):
-        batches = _batches(prepared / "train_images.npy", len(rows), np.array(positions), crop)
+        batches = central_crops(prepared / "train_images.npy", len(rows), positions, crop)
         generator = numpy_generator(0, f"floor {category}")
         patches = sampled_patches(batches, len(positions), settings.patch_side, settings.patches, generator)
         found[category] = fit(patches, settings.variance_kept)
@@ -74,7 +58,7 @@ def floor(prepared: Path, floor: Floor, crop: int, output: Path) -> None:
     if unknown := [row.image for row in rows if row.category not in components]:
         raise InputError(f"{prepared}: {unknown[0]} is of a category without training images; prepare the data set again")
     with writing_array(output / "anomaly_maps.npy", (len(rows), crop, crop), np.float32) as maps:
-        batches = _batches(prepared / "test_images.npy", len(rows), np.arange(len(rows)), crop)
+        batches = central_crops(prepared / "test_images.npy", len(rows), range(len(rows)), crop)
         for batch in tqdm(batches, desc="floor", unit="batch", total=math.ceil(len(rows) / BATCH_IMAGES)):
             # image by image, so that the result does not depend on the batch
             for image in batch:

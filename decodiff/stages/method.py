@@ -26,9 +26,9 @@ from tqdm import tqdm
 from decodiff.config import METHOD_FILE
 from decodiff.data.maps import ARRAY_SUFFIXES, PICTURE_SUFFIXES, read_map
 from decodiff.data.rows import Row, read_rows, write_positions
-from decodiff.data.views import cropped
+from decodiff.data.views import central_crops
 from decodiff.errors import InputError
-from decodiff.files import alone, read_array, read_json, sha256, write_json, writing_array
+from decodiff.files import alone, read_json, sha256, write_json, writing_array
 from decodiff.provenance import environment
 from decodiff.settings import Method, Section, problems
 
@@ -71,16 +71,12 @@ def _picture(position: int) -> str:
 
 def _write_pictures(array: Path, chosen: Chosen, count: int, crop: int, folder: Path) -> None:
     """The central crops of some of an array's ``count`` images as ``<category>/<position>.png``."""
-    for position, row in tqdm(chosen, desc=f"write {folder.name}", unit="image"):
-        # opened for each image, so that what was read does not stay mapped
-        images = read_array(array, (count, None, None, 3))[position : position + 1]
-        if images.shape[1] < crop:
-            raise InputError(
-                f"{array}: images of {images.shape[1]} pixels for maps of {crop}; prepare the data set at {crop} or more"
-            )
+    crops = central_crops(array, count, [position for position, _ in chosen], crop)
+    images = (image for batch in crops for image in batch)
+    for (position, row), image in zip(tqdm(chosen, desc=f"write {folder.name}", unit="image"), images):
         path = folder / row.category / f"{_picture(position)}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(cropped(images, crop)[0])).save(path, compress_level=1)
+        Image.fromarray(np.ascontiguousarray(image)).save(path, compress_level=1)
 
 
 def _python(requirements: Path) -> Path:
@@ -199,42 +195,24 @@ def _map(folder: Path, position: int, row: Row, crop: int) -> np.ndarray:
     return found
 
 
-def _mapped(
-    prepared: Path,
-    rows: dict[str, list[Row]],
-    categories: tuple[str, ...],
-    method: Method,
-    crop: int,
-    seed: int,
-    threads: int,
-    output: Path,
-) -> tuple[Chosen, Costs]:
-    """Let a method make its maps and collect them; gives the images that have one, and what the method says of itself."""
-    parts = {
-        part: [(place, row) for place, row in enumerate(of) if not categories or row.category in categories]
-        for part, of in rows.items()
-    }
-    with tempfile.TemporaryDirectory(dir=output, prefix="work-") as name:
-        work = Path(name).resolve()
-        for part, chosen in parts.items():
-            _write_pictures(prepared / f"{part}_images.npy", chosen, len(rows[part]), crop, work / part)
-        maps = work / "maps"
-        maps.mkdir()
-        places = {"train": work / "train", "test": work / "test", "maps": maps, "minutes": method.minutes, "seed": seed}
-        command = [word.format(**places) for word in shlex.split(method.command)]
-        variables = {"OMP_NUM_THREADS": str(threads)}
-        if method.requirements:
-            programs = _python(Path(method.requirements))
-            # what is installed beside this project is not its business
-            variables |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "", "VIRTUAL_ENV": str(programs.parent)}
-            command[0] = shutil.which(command[0], path=variables["PATH"]) or command[0]
-        _run(command, variables, method.limit_minutes)
-        costs = _read_costs(maps)
-        chosen = parts["test"]
-        with writing_array(output / "anomaly_maps.npy", (len(chosen), crop, crop), np.float32) as array:
-            for position, row in tqdm(chosen, desc="collect", unit="map"):
-                array.append(_map(maps, position, row, crop))
-    return chosen, costs
+def _mapped(work: Path, chosen: Chosen, method: Method, crop: int, seed: int, threads: int, output: Path) -> Costs:
+    """Let a method make its maps of the pictures in ``work``, and collect them in an array; gives what it says of itself."""
+    maps = work / "maps"
+    maps.mkdir()
+    places = {"train": work / "train", "test": work / "test", "maps": maps, "minutes": method.minutes, "seed": seed}
+    command = [word.format(**places) for word in shlex.split(method.command)]
+    variables = {"OMP_NUM_THREADS": str(threads)}
+    if method.requirements:
+        programs = _python(Path(method.requirements))
+        # what is installed beside this project is not its business
+        variables |= {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "", "VIRTUAL_ENV": str(programs.parent)}
+        command[0] = shutil.which(command[0], path=variables["PATH"]) or command[0]
+    _run(command, variables, method.limit_minutes)
+    costs = _read_costs(maps)
+    with writing_array(output, (len(chosen), crop, crop), np.float32) as array:
+        for position, row in tqdm(chosen, desc="collect", unit="map"):
+            array.append(_map(maps, position, row, crop))
+    return costs
 
 
 def method(
@@ -272,15 +250,24 @@ def method(
     """
     output.mkdir(parents=True, exist_ok=True)
     begin, failure = time.perf_counter(), None
-    # what is wrong with the data set is not the method's failure
     rows = {part: read_rows(prepared / f"{part}.csv") for part in ("train", "test")}
-    try:
-        chosen, costs = _mapped(prepared, rows, categories, method, crop, seed, threads, output)
-    except InputError as error:
-        chosen, costs, failure = [], Costs(), str(error)
-        with writing_array(output / "anomaly_maps.npy", (0, crop, crop), np.float32):
-            pass
-        log.warning("%s: %s", name, failure)
+    parts = {
+        part: [(place, row) for place, row in enumerate(of) if not categories or row.category in categories]
+        for part, of in rows.items()
+    }
+    chosen = parts["test"]
+    with tempfile.TemporaryDirectory(dir=output, prefix="work-") as folder:
+        work = Path(folder).resolve()
+        # what is wrong with the data set is not the method's failure
+        for part, shown in parts.items():
+            _write_pictures(prepared / f"{part}_images.npy", shown, len(rows[part]), crop, work / part)
+        try:
+            costs = _mapped(work, chosen, method, crop, seed, threads, output / "anomaly_maps.npy")
+        except InputError as error:
+            chosen, costs, failure = [], Costs(), str(error)
+            with writing_array(output / "anomaly_maps.npy", (0, crop, crop), np.float32):
+                pass
+            log.warning("%s: %s", name, failure)
     write_positions(output / "images.csv", chosen)
     peak = None if failure else costs.peak_mib or resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     record = {
