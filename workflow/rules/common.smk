@@ -59,15 +59,15 @@ TABLE_SUFFIXES = ("csv", "md", "tex", "json")
 
 
 def table_files(name):
-    """A table's files; the CSV also stands in Snakemake's own report."""
-    table, *others = (f"{RESULTS}/tables/{name}.{suffix}" for suffix in TABLE_SUFFIXES)
-    return [report(table, category="Tables", labels={"table": name}), *others]
+    """A table's files by their suffix; the CSV also stands in Snakemake's own report."""
+    files = {suffix: f"{RESULTS}/tables/{name}.{suffix}" for suffix in TABLE_SUFFIXES}
+    return files | {"csv": report(files["csv"], category="Tables", labels={"table": name})}
 
 
 def figure_files(name):
-    """A figure's files; the PNG also stands in Snakemake's own report."""
-    picture = report(f"{RESULTS}/figures/{name}.png", category="Figures", labels={"figure": name})
-    return [picture, f"{RESULTS}/figures/{name}.pdf"]
+    """A figure's files by their suffix; the PNG also stands in Snakemake's own report."""
+    base = f"{RESULTS}/figures/{name}"
+    return {"png": report(f"{base}.png", category="Figures", labels={"figure": name}), "pdf": f"{base}.pdf"}
 
 
 # what starts a training: several processes by torchrun, on GPUs if there are some

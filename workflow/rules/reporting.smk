@@ -27,7 +27,7 @@ rule table:
             *PLACES.table_methods(wildcards.table, METHOD_FILE),
         ],
     output:
-        table_files("{table}"),
+        **table_files("{table}"),
     log:
         f"{LOGS}/{{table}}.log",
     benchmark:
@@ -39,7 +39,7 @@ rule table:
         code=code_hash("decodiff.reporting.main_tables", "decodiff.data.registry", files=("reporting/published",)),
         metrics=lambda wildcards, input: [f"--metrics={path}" for path in input.metrics],
     shell:
-        "decodiff table --name {wildcards.table} {params.metrics:q} --output {output[0]:q} --log {log:q}"
+        "decodiff table --name {wildcards.table} {params.metrics:q} --output {output.csv:q} --log {log:q}"
 
 
 rule summary:
@@ -84,7 +84,7 @@ rule sweep_table:
             for name in ("metrics.csv", "intervals.csv", "resamples.npz", METHOD_FILE)
         ],
     output:
-        table_files("{sweep_table}"),
+        **table_files("{sweep_table}"),
     log:
         f"{LOGS}/{{sweep_table}}.log",
     benchmark:
@@ -114,7 +114,7 @@ rule sweep_table:
     shell:
         "decodiff sweep-table --name {wildcards.sweep_table} {params.sources:q} --baseline {params.baseline:q} {params.floors:q} "
         "{params.methods:q} "
-        "--output {output[0]:q} --log {log:q}"
+        "--output {output.csv:q} --log {log:q}"
 
 
 rule provenance:
@@ -167,7 +167,7 @@ rule figure:
         unet=[*network_files(SHOWN_NETWORK), f"{SHOWN_NETWORK}/training.json"],
         autoencoder=rules.autoencoder.output,
     output:
-        figure_files("{scope}/{dataset}/{figure}"),
+        **figure_files("{scope}/{dataset}/{figure}"),
     log:
         f"{LOGS}/{{scope}}-{{dataset}}-{{figure}}.log",
     benchmark:
@@ -190,7 +190,7 @@ rule figure:
         ],
     shell:
         "decodiff figure --config {CONFIG_FILE:q} --name {wildcards.figure} --dataset {wildcards.dataset:q} {params.folders:q} "
-        "--output {output[0]:q} --log {log:q}"
+        "--output {output.png:q} --log {log:q}"
 
 
 rule compare_steps:
@@ -207,7 +207,7 @@ rule compare_steps:
         latents=f"{MODELS}/latents/{{dataset}}/test_mean.npy",
         autoencoder=rules.autoencoder.output,
     output:
-        figure_files(f"{{scope}}/{{dataset}}/{COMPARISON_FIGURE}"),
+        **figure_files(f"{{scope}}/{{dataset}}/{COMPARISON_FIGURE}"),
     log:
         f"{LOGS}/{{scope}}-{{dataset}}-{COMPARISON_FIGURE}.log",
     benchmark:
@@ -226,14 +226,14 @@ rule compare_steps:
         ],
     shell:
         "decodiff compare-steps --config {CONFIG_FILE:q} --dataset {wildcards.dataset:q} --prepared {params.prepared:q} "
-        "--latents {params.latents:q} --autoencoder {params.autoencoder:q} {params.lines:q} --output {output[0]:q} --log {log:q}"
+        "--latents {params.latents:q} --autoencoder {params.autoencoder:q} {params.lines:q} --output {output.png:q} --log {log:q}"
 
 
 rule accuracy_figure:
     input:
         f"{RESULTS}/tables/T4.csv",
     output:
-        figure_files(ACCURACY_FIGURE),
+        **figure_files(ACCURACY_FIGURE),
     log:
         f"{LOGS}/{ACCURACY_FIGURE}.log",
     benchmark:
@@ -244,14 +244,14 @@ rule accuracy_figure:
     params:
         code=code_hash(FIGURE_MODULES[ACCURACY_FIGURE], files=STYLE),
     shell:
-        "decodiff accuracy-figure {input:q} --output {output[0]:q} --log {log:q}"
+        "decodiff accuracy-figure {input:q} --output {output.png:q} --log {log:q}"
 
 
 rule changes_figure:
     input:
         [f"{RESULTS}/tables/{table}.csv" for table in PLACES.sweeps],
     output:
-        figure_files(CHANGES_FIGURE),
+        **figure_files(CHANGES_FIGURE),
     log:
         f"{LOGS}/{CHANGES_FIGURE}.log",
     benchmark:
@@ -262,14 +262,14 @@ rule changes_figure:
     params:
         code=code_hash(FIGURE_MODULES[CHANGES_FIGURE], files=STYLE),
     shell:
-        "decodiff changes-figure {input:q} --output {output[0]:q} --log {log:q}"
+        "decodiff changes-figure {input:q} --output {output.png:q} --log {log:q}"
 
 
 rule compute_figure:
     input:
         [f"{results}/{COMPUTE_FILE}" for results in PLACES.shown],
     output:
-        figure_files(COMPUTE_FIGURE),
+        **figure_files(COMPUTE_FIGURE),
     log:
         f"{LOGS}/{COMPUTE_FIGURE}.log",
     benchmark:
@@ -280,14 +280,14 @@ rule compute_figure:
     params:
         code=code_hash(FIGURE_MODULES[COMPUTE_FIGURE], files=STYLE),
     shell:
-        "decodiff compute-figure {input:q} --output {output[0]:q} --log {log:q}"
+        "decodiff compute-figure {input:q} --output {output.png:q} --log {log:q}"
 
 
 rule training_curve:
     input:
         [f"{MODELS}/{{scope}}/seed-{seed}/log.csv" for seed in CONFIG.seeds],
     output:
-        figure_files(f"{{scope}}/{TRAINING_CURVE}"),
+        **figure_files(f"{{scope}}/{TRAINING_CURVE}"),
     log:
         f"{LOGS}/{{scope}}-{TRAINING_CURVE}.log",
     benchmark:
@@ -298,7 +298,7 @@ rule training_curve:
     params:
         code=code_hash(FIGURE_MODULES[TRAINING_CURVE], files=STYLE),
     shell:
-        "decodiff training-curve {input:q} --output {output[0]:q} --log {log:q}"
+        "decodiff training-curve {input:q} --output {output.png:q} --log {log:q}"
 
 
 # Printing it takes no lock, so it can be done while the workflow runs.
