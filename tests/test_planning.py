@@ -100,12 +100,13 @@ def test_work_follows_images_epochs_and_steps(tmp_path):
     tested = counts.test_normal + counts.test_anomalous + counts.validation
     named = {"scope": "all", "seed": "0", "dataset": "demo"}
     assert work.of("correct", named, {"correction": {"steps": 5}}) == pytest.approx(tested * 5 * one)
-    keeping = config.model_copy(update={"training": config.training.model_copy(update={"kept_epochs": (5, 20, 60)})})
+    keeping = config.model_copy(update={"training": config.training.model_copy(update={"kept_epochs": (5, 20, 30)})})
     both = [work.of(rule, named, {"correction": {"steps": 5}}) for rule in ("correct", "score")]
     way = Work(keeping, tmp_path).of("over_compute", named, {"correction": {"steps": 5}})
     assert way == pytest.approx(3 * sum(both)), "once for each network that is kept"
-    micro = named | {"model": "epochs=6+unet=UNet-micro"}
-    other = work.of("correct_variant", micro, {"correction": {"steps": 5}})
+    micro = named | {"model": "unet=UNet-micro"}
+    sizes = config.model_copy(update={"sweeps": {"T6": {"UNet_micro": {"training.unet": "UNet_micro"}}}})
+    other = Work(sizes, tmp_path).of("correct_variant", micro, {"correction": {"steps": 5}})
     assert other == pytest.approx(tested * 5 * unet_operations("UNet_micro", 8, 16))
 
 
