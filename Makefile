@@ -44,8 +44,8 @@ endif
 test-dvc: $(VENV)/installed-remotes
 	$(VENV)/bin/python -m pytest -m "dvc and not slow"
 
-# whole runs whose parts other tests hold, five minutes
-test-slow: $(VENV)/installed-remotes
+# whole runs whose parts other tests hold, seven minutes; one of them is deployed by snakedeploy
+test-slow: $(VENV)/installed-remotes $(TOOLS)/installed
 	$(VENV)/bin/python -m pytest -m slow
 
 # Kills, full disks, damaged files, about ten minutes; a SLURM of its own, which root installs from Debian's packages, not started
@@ -90,7 +90,7 @@ audit: $(TOOLS)/installed
 lint: $(TOOLS)/installed
 	$(TOOLS)/bin/ruff check
 	$(TOOLS)/bin/ruff format --check
-	$(TOOLS)/bin/snakefmt --check Snakefile workflow
+	$(TOOLS)/bin/snakefmt --check workflow
 
 # docs/licences.md from what is installed
 licences: $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed
