@@ -52,8 +52,8 @@ endif
 test-dvc: $(VENV)/installed-test $(VENV)/installed-remotes
 	$(VENV)/bin/python -m pytest -m "dvc and not slow"
 
-# whole runs whose parts other tests hold, five minutes
-test-slow: $(VENV)/installed-test $(VENV)/installed-remotes
+# whole runs whose parts other tests hold, seven minutes; one of them is deployed by snakedeploy
+test-slow: $(VENV)/installed-test $(VENV)/installed-remotes $(TOOLS)/installed
 	$(VENV)/bin/python -m pytest -m slow
 
 # Kills, full disks, damaged files, about ten minutes; a SLURM of its own, which root installs from Debian's packages, not started
@@ -102,7 +102,7 @@ audit: $(TOOLS)/installed
 lint: $(TOOLS)/installed
 	$(TOOLS)/bin/ruff check
 	$(TOOLS)/bin/ruff format --check
-	$(TOOLS)/bin/snakefmt --check Snakefile workflow
+	$(TOOLS)/bin/snakefmt --check workflow
 
 # types, of the libraries as they are installed; mypy finds its stubs by the path
 types: $(VENV)/installed-extras $(TOOLS)/installed

@@ -15,7 +15,7 @@ This project is under the [MIT licence](../LICENSE). It stands on the following 
 The list is made by `make licences` from what the packages say of themselves; UNKNOWN are those that say nothing. Licences of
 data sets are in [datasets.md](datasets.md). With an NVIDIA GPU, CUDA's libraries come besides (`requirements-cuda.lock`), under
 NVIDIA's own terms. anomalib (Apache-2.0) and what it needs are installed for `config/peers.yaml` alone
-(`adapters/anomalib.lock`) and not listed. Programs that tests use, if they are there, come from Debian:
+(`config/adapters/anomalib.lock`) and not listed. Programs that tests use, if they are there, come from Debian:
 Chromium, nginx, OpenSSH, SLURM, MUNGE.
 """
 # a licence's whole text, where a package gives that for its name

@@ -8,8 +8,8 @@ precision-recall curve, image and pixel metrics each with a sort of their own. B
 same six numbers (AUPRO by 200 thresholds is compared with this project's protocol `reference`), which is checked.
 
 Then the same maps are measured as the ADer benchmark does, restated here from its `util/metric.py`, and by anomalib's own
-metrics where the Python of an environment with anomalib is given (`adapters/anomalib.lock`): what each gives and how long it
-takes; and once more with maps a hundred times as large, whose order, and so every metric, is the same.
+metrics where the Python of an environment with anomalib is given (`config/adapters/anomalib.lock`): what each gives and how
+long it takes; and once more with maps a hundred times as large, whose order, and so every metric, is the same.
 
 For memory, a process of its own evaluates maps it reads from disk: 117 and `--large` of them. What it holds is measured as the
 largest resident size less that of an evaluation of four maps.

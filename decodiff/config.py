@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import reprlib
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,8 +49,11 @@ from decodiff.variants import VARIED_SECTIONS, sweep_variants
 
 # of a configuration, in all
 MAX_VALUES = 10_000
-# of this checkout, wherever a command is started
-RECIPES = Path(__file__).parents[1] / "config" / "recipes"
+# holds `config`, `workflow` and `profiles`: this checkout, or where pip put those of the one that it installed the package from
+CHECKOUT = Path(__file__).parents[1]
+SOURCE = CHECKOUT if (CHECKOUT / "workflow/Snakefile").is_file() else Path(sysconfig.get_path("data"), "share", "decodiff")
+# of the folder that a command is started in before those that came with the package
+RECIPES = Path("config", "recipes")
 # of what one setting asks for by itself: more than machines have
 MOST_BYTES = 2**38
 # makes a file a program for Snakemake, of YTE's expressions
@@ -495,11 +499,11 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
     _check_size(settings, name)
     recipe = settings.get("recipe")
     if isinstance(recipe, str):
-        path = RECIPES / f"{Path(recipe).name}.yaml"
-        if recipe not in (file.stem for file in RECIPES.glob("*.yaml")):
-            known = ", ".join(sorted(file.stem for file in RECIPES.glob("*.yaml"))) or "none"
-            raise InputError(f"{name}: recipe: no recipe {reprlib.repr(recipe)} in config/recipes; choose one of {known}")
-        settings = _merged(_read_yaml(path, "recipe"), settings)
+        known = {path.stem: path for folder in (SOURCE / RECIPES, RECIPES) for path in sorted(folder.glob("*.yaml"))}
+        if recipe not in known:
+            choice = ", ".join(sorted(known)) or "none"
+            raise InputError(f"{name}: recipe: no recipe {reprlib.repr(recipe)} in config/recipes; choose one of {choice}")
+        settings = _merged(_read_yaml(known[recipe], "recipe"), settings)
     settings = _with_single_categories(_with_augmentations(dict(settings)))
     try:
         return Config.model_validate(settings)

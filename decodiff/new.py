@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from decodiff.config import RECIPES, validate
+from decodiff.config import SOURCE, validate
 from decodiff.data.layouts import Entry
 from decodiff.data.manifest import PROBLEMS_SHOWN, check_entries, shared_images
 from decodiff.data.own_images import OwnImages, only_normal, read_own
@@ -28,8 +28,9 @@ from decodiff.planning.show import summary
 CONFIG = Path("config", "config.yaml")
 LIST = "images.csv"
 LIST_COLUMNS = ("image", "split", "category", "label", "mask", "defect")
-SNAKEFILE = RECIPES.parents[1] / "Snakefile"
-GPU = RECIPES.parent / "gpu.yaml"
+SNAKEFILE = SOURCE / "workflow" / "Snakefile"
+PROFILE = SOURCE / "profiles" / "default"
+GPU = SOURCE / "config" / "gpu.yaml"
 # images an epoch of that configuration has, so that its number of epochs means as many steps here
 GPU_EPOCH_IMAGES = 2048
 # of each category's normal images that train, to choose the threshold on
@@ -121,8 +122,8 @@ def _listed(entry: Entry) -> dict[str, Any]:
 
 def _options(folder: Path) -> list[str]:
     """Snakemake's options for a run in the folder."""
-    elsewhere = [] if SNAKEFILE.parent.samefile(os.curdir) else ["--snakefile", str(SNAKEFILE)]
-    return [*elsewhere, "--directory", str(folder)]
+    elsewhere = ["--snakefile", str(SNAKEFILE), "--workflow-profile", str(PROFILE)]
+    return [*([] if SOURCE.samefile(os.curdir) else elsewhere), "--directory", str(folder)]
 
 
 def new(folder: Path, images: Path) -> list[str]:

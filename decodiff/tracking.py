@@ -24,7 +24,7 @@ from decodiff.stages.evaluate import MEAN
 log = logging.getLogger(__name__)
 
 DVC_FILE = "dvc.yaml"
-CODE = ("Snakefile", "decodiff", "workflow")
+CODE = ("decodiff", "workflow")
 
 
 def _data(config: Config) -> list[str]:
@@ -76,7 +76,7 @@ def stages(path: Path, tracked: set[str], above: str) -> dict[str, Any]:
     """
     config = load(path)
     data, models, results = _data(config), f"models/{config.run}", f"results/{config.run}"
-    settings = [path, *([RECIPES.relative_to(RECIPES.parents[1]) / f"{config.recipe}.yaml"] if config.recipe else [])]
+    settings = [path, *([RECIPES / f"{config.recipe}.yaml"] if config.recipe else [])]
 
     def stage(targets: tuple[str, ...], dependencies: list[str], outputs: list[str]) -> dict[str, Any]:
         commands = [" ".join(filter(None, ("snakemake", target, f"--configfile {path}"))) for target in targets]

@@ -147,7 +147,7 @@ def test_a_plan_runs_nothing_of_a_configuration(tmp_path, monkeypatch, lines, ex
     monkeypatch.chdir(tmp_path)
     (tmp_path / "evil.yaml").write_text((ROOT / "tests/toy.yaml").read_text() + "\n".join(lines) + "\n")
     with pytest.raises(InputError, match=f"evil.yaml: {expected}"):
-        planned(["--configfile", "evil.yaml", "--snakefile", str(ROOT / "Snakefile")], 1e14)
+        planned(["--configfile", "evil.yaml", "--snakefile", str(ROOT / "workflow/Snakefile")], 1e14)
     assert [path.name for path in tmp_path.iterdir()] == ["evil.yaml"]
 
 

@@ -210,7 +210,8 @@ def test_what_it_says_to_type_next_is_planned_by_snakemake(tmp_path):
     # the same from anywhere
     said = run(tmp_path, *decodiff("new", "other", images), environment=environment)
     command = shlex.split(re.search("^next: (.*)$", said, re.M).group(1))
-    assert command == ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", "other"]
+    elsewhere = ["--snakefile", str(ROOT / "workflow/Snakefile"), "--workflow-profile", str(ROOT / "profiles/default")]
+    assert command == ["snakemake", *elsewhere, "--directory", "other"]
     # a second time, as a user sees it
     said = run(tmp_path, *decodiff("new", "other", images), environment=environment, check=False)
     assert said == "error: other: not empty; give the name of a new folder\n"

@@ -140,7 +140,7 @@ sys.exit(code)
 
 
 def test_the_papers_whole_run_is_planned_job_by_job_in_little_memory(tmp_path):
-    arguments = ["--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+    arguments = ["--snakefile", ROOT / "workflow/Snakefile", "--directory", tmp_path]
     arguments += ["--configfile", ROOT / "config/config.yaml", "--config", "seeds=[0,1,2,3,4]"]
     listed = run(tmp_path, sys.executable, "-c", OF_CHILD, SNAKEMAKE, "-n", *arguments, environment={})
     rules = planned(listed)
@@ -159,7 +159,7 @@ def test_the_papers_whole_run_is_planned_job_by_job_in_little_memory(tmp_path):
 
 def test_a_run_that_cannot_be_planned_is_one_line(tmp_path):
     config = write_config(tmp_path, colour="red")
-    command = [Path(sys.executable).with_name("decodiff"), "plan", "-s", ROOT / "Snakefile", "--configfile", config]
+    command = [Path(sys.executable).with_name("decodiff"), "plan", "-s", ROOT / "workflow/Snakefile", "--configfile", config]
     done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert re.fullmatch(r"error: Snakemake cannot plan this run \(configuration: colour: unknown key.*\); .*\n", done.stderr)

@@ -42,7 +42,7 @@ def test_a_runs_stages_watch_code_settings_and_what_they_are_made_of(checkout):
     assert models["outs"] == [{"models/paper": {"persist": True}}] and set(models["deps"]) > {"data/visa/prepared-288"}
     assert results["outs"] == [{"results/paper": {"persist": True}}] and "models/paper" in results["deps"]
     for stage in (data, models, results):
-        assert stage["wdir"] == "../.." and {"Snakefile", "decodiff", "workflow"} <= set(stage["deps"])
+        assert stage["wdir"] == "../.." and {"decodiff", "workflow"} <= set(stage["deps"])
         assert stage["params"] == [{"config/config.yaml": None}, {"config/recipes/released.yaml": None}]
     assert content["metrics"] == ["../../results/paper/metrics.json"]
 

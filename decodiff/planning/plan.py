@@ -28,8 +28,10 @@ STATED_IMAGES = {
 STATED_SECONDS = 5
 NETWORK_RULES = ("autoencoder", "encode", "encode_test", "train", "correct", "score", "over_compute")
 
-# The workflow as Snakemake has read it, put here by the Snakefile: Snakemake's own functions do not give it.
+# The workflow as Snakemake has read it, and its configuration, put here by the Snakefile: Snakemake's own functions do not give
+# them.
 workflow: Any = None
+config: Any = None
 # Seconds of each job of the run that has begun, by its name, for the line that shows how far it is.
 expected: dict[str, float] = {}
 
@@ -224,4 +226,4 @@ def planned(arguments: list[str], operations: float) -> tuple[Plan, set[str]]:
         raise InputError(f"Snakemake cannot plan this run ({' '.join(reasons[-1:])}); `snakemake -n` says more")
     # Snakemake has left the run's folder again
     with contextlib.chdir(parsed.directory or "."):
-        return plan_of(workflow.dag, workflow.globals["CONFIG"], operations)
+        return plan_of(workflow.dag, config, operations)

@@ -100,7 +100,7 @@ def show_plan():
 
 # What every command is given as --config. It is no rule's output: Snakemake does not look at the settings of a job whose input
 # is about to be made again, not even when that input is `ancient`. Each rule watches its own settings instead.
-onstart:
+def begin():
     try:
         if not RECOMPUTE:
             surprises.check(workflow, CONFIG.run)
@@ -110,8 +110,17 @@ onstart:
         raise WorkflowError(str(error))
 
 
+onstart:
+    begin()
+
+
+# Where another workflow uses this one as a module, Snakemake leaves out the hook, and looks for what commands name in that one.
+if not workflow.modifier.is_main_snakefile():
+    workflow._onstart = lambda log: begin()
+    workflow.modifier_stack[0].globals.update(CONFIG_FILE=CONFIG_FILE, LAUNCHER=LAUNCHER, FLOOR=FLOOR)
+
 # for `decodiff plan`
-plan.workflow = workflow
+plan.workflow, plan.config = workflow, CONFIG
 
 
 # A job's own process reads the Snakefile too; the records are of use to the one that plans.

@@ -1,6 +1,6 @@
 """A model of anomalib as a method of the benchmark: trains on pictures, writes a map of each test picture (docs/methods.md).
 
-Runs in an environment of its own (adapters/anomalib.lock) and knows nothing of the benchmark but the folders it is given.
+Runs in an environment of its own (anomalib.lock, beside it) and knows nothing of the benchmark but the folders it is given.
 """
 
 import argparse
