@@ -102,7 +102,7 @@ audit: $(TOOLS)/installed
 lint: $(TOOLS)/installed
 	$(TOOLS)/bin/ruff check
 	$(TOOLS)/bin/ruff format --check
-	$(TOOLS)/bin/snakefmt --check workflow
+	$(TOOLS)/bin/snakefmt --check Snakefile workflow
 
 # types, of the libraries as they are installed; mypy finds its stubs by the path
 types: $(VENV)/installed-extras $(TOOLS)/installed
