@@ -159,13 +159,14 @@ def new(folder: Path, images: Path) -> list[str]:
     )
     write_text(folder / CONFIG, heading + yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     command = _options(folder)
-    plan, _ = planned(command, STATED_OPERATIONS[kind])
+    plan, _, room = planned(command, STATED_OPERATIONS[kind])
     lines = [f"{images}: {len(rows)} images, {own.how}", *_found(rows)]
     if is_normal:
         lines.append("  none is anomalous: the report will show whether defects made in images held out are found")
     lines += [
         f"{folder / CONFIG}: {'recipe `small`, as there is no GPU' if kind == 'cpu' else 'settings of config/gpu.yaml'}",
         f"  an estimate: {summary(plan, 'CPU' if kind == 'cpu' else 'GPU')}",
+        *(f"  it does not fit here: {problem}" for problem in room.problems(is_here=True)),
         f"next: {shlex.join(['snakemake', *command])}",
         f"then open {folder / 'results' / settings['run'] / 'report.html'}",
     ]

@@ -1,5 +1,6 @@
 """What the documents tell one to type exists: commands and their options, configurations, targets of make, benchmarks."""
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -18,25 +19,38 @@ COMMANDS = typer.main.get_command(app).commands
 FOR_SNAKEMAKE = ("plan", "piece")
 
 
+def blocks(page):
+    """What stands in a page's blocks of shell."""
+    return "".join(re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)).replace("\\\n", " ")
+
+
+def commands_of(shell):
+    """Words of every command of this project's, or of what it is run by, in lines of shell."""
+    waiting = ""
+    for line in shell.splitlines():
+        lexer = shlex.shlex(waiting + line, posix=True, punctuation_chars="&|;")
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:  # a quote that a later line ends
+            waiting += f"{line}\n"
+            continue
+        waiting = ""
+        for is_between, part in itertools.groupby(words, lambda word: set(word) <= set("&|;")):
+            command = list(itertools.dropwhile(re.compile(r"[A-Z_]+=.*").fullmatch, part))
+            program = command[0].rpartition("/")[2] if command and not is_between else ""
+            if program in ("decodiff", "snakemake", "make", "python"):
+                yield [program, *command[1:]]
+    assert not waiting, f"a quote that does not end: {waiting}"
+
+
 def typed():
     """Words of every command in the pages: lines of shell blocks, and what stands in code within a sentence."""
     found = []
     for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        blocks = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)).replace("\\\n", " ")
-        # a quote may hold a line break
-        lines = re.findall(r"^(?:[^'\n]|'[^']*')+", blocks, re.M) + re.findall(
-            r"`((?:decodiff|make|python benchmarks)[^`\n]+)`", text
-        )
-        for line in lines:
-            for part in re.split(r"&&|\||;", line.split("  #")[0]):
-                words = shlex.split(part, comments=True)
-                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                    del words[0]
-                if words and words[0].rpartition("/")[2] in ("decodiff", "snakemake", "make", "python"):
-                    found.append(
-                        pytest.param([words[0].rpartition("/")[2], *words[1:]], id=f"{page.name}: {' '.join(words)[:70]}")
-                    )
+        within = re.findall(r"`((?:decodiff|make|python benchmarks)[^`\n]+)`", page.read_text(encoding="utf-8"))
+        for words in commands_of("\n".join([blocks(page), *within])):
+            found.append(pytest.param(words, id=f"{page.name}: {' '.join(words)[:70]}"))
     return found
 
 

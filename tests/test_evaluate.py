@@ -1,6 +1,8 @@
 """Maps on disk to metrics, intervals, thresholds and differences: this project's results and those of other methods."""
 
 import csv
+import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -342,3 +344,19 @@ def test_maps_of_a_prepared_data_set_must_be_those_of_its_test_images(tmp_path):
     (folder / "nut/test/cut/999.npy").unlink()
     with pytest.raises(InputError, match="25 maps, but none of nut/test/cut/017.png"):
         foreign_maps(folder, prepared, "mine", "standard")
+
+
+def test_an_image_held_out_may_be_called_as_a_test_image_is(tmp_path):
+    _, prepared, rows, maps, masks = make_results(tmp_path)
+    folder, _ = write_foreign(tmp_path / "foreign", rows, maps, masks, ".npy")
+    held = next(place for place, row in enumerate(rows) if row.split == "validation")
+    of = next(row for row in rows if row.split == "test" and (row.category, row.label) == (rows[held].category, 0))
+    for split in ("validation", "test"):
+        again = dataclasses.replace(rows[held], image=f"held/{Path(of.image).name}", split=split)
+        write_rows(prepared / "test.csv", [*rows[:held], again, *rows[held + 1 :]])
+        if split == "test":
+            with pytest.raises(InputError, match="two test images of one name"):
+                foreign_maps(folder, prepared, "mine", "standard")
+        else:
+            found = foreign_maps(folder, prepared, "mine", "standard").images
+            assert of.image in {image.name for image in found} and {image.split for image in found} == {"test"}

@@ -56,8 +56,10 @@ def refusal(folder, images):
 def unplanned(monkeypatch):
     """Without asking Snakemake for its plan, which takes seconds."""
     from decodiff.planning.plan import Plan
+    from decodiff.planning.room import Room
 
-    monkeypatch.setattr(module, "planned", lambda arguments, operations: (Plan([]), set()))
+    nothing = Plan([]), set(), Room((), "", 0, "", 1)
+    monkeypatch.setattr(module, "planned", lambda arguments, operations: nothing)
 
 
 # ---- layouts

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from decodiff.cli import app
 from decodiff.errors import InputError
 from decodiff.metrics import METRICS
 from decodiff.models.unet import build_unet
+from decodiff.planning import plan
+from decodiff.planning.needs import Needs
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.origin import explain
 
@@ -524,6 +527,33 @@ def test_the_last_network_kept_is_measured_as_the_result(tmp_path):
     assert [row["epoch"] for row in rows] == ["1", "2"] and mean.items() - rows[-1].items() == {
         (name, mean[name]) for name in ("category", "images", "anomalous")
     }
+
+
+# arrays, whose sizes are known to the byte but for their headers and what lies beside them
+ARRAY_RULES = ("prepare", "encode", "encode_test", "correct", "score", "floor")
+
+
+def test_what_is_planned_of_disk_and_memory_is_what_the_run_took(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("decodiff.planning.room.ACCELERATORS", ())
+    arguments = ["--snakefile", ROOT / "workflow/Snakefile", "--directory", tmp_path, "--configfile", finished / "toy.yaml"]
+    _, _, room = plan.planned(list(map(str, arguments)), 1.0)
+    monkeypatch.chdir(tmp_path)
+    needs, expected, made = Needs(plan.config), Counter(), Counter()
+    for job in plan.jobs_of(plan.workflow.dag):
+        need = needs.of(job, on_processor=True)
+        expected[job.rule] += need.kept
+        made[job.rule] += sum((finished / path).stat().st_size for path in job.outputs)
+        if job.rule == "train":
+            (measured,) = finished.glob(f"logs/toy/{job.wildcards['scope']}-{job.wildcards['seed']}-train.tsv")
+            with open(measured, newline="") as stream:
+                held = float(next(csv.DictReader(stream, delimiter="\t"))["max_rss"]) * 2**20
+            assert held / 3 < need.memory < held
+    made["fetch"] += sum(path.stat().st_size for path in (finished / "data").rglob("images/**/*.*"))
+    for rule in ARRAY_RULES:
+        assert made[rule] / 1.5 < expected[rule] < made[rule] * 1.5, rule
+    assert made.total() / 2 < expected.total() < made.total() * 2
+    (disk,) = room.disks
+    assert disk.needed >= expected.total() and disk.folders == ("data", "models", "results")
 
 
 def test_the_papers_configuration_plans_all_jobs():

@@ -18,7 +18,7 @@ def plan(
         float | None, typer.Option(min=1, help="Operations per second of networks where nothing was measured; by default 1e14.")
     ] = None,
 ) -> None:
-    """Say what a run will cost: jobs, GPU hours, the critical path. Takes the options of `snakemake` besides."""
+    """Say what a run will cost: jobs, GPU hours, the critical path, disk, memory. Takes the options of `snakemake` besides."""
     from decodiff.planning.plan import STATED_OPERATIONS, planned
     from decodiff.planning.show import show
 

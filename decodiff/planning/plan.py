@@ -9,10 +9,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from decodiff.config import Config, check_file
 from decodiff.errors import InputError
+
+if TYPE_CHECKING:
+    from decodiff.planning.room import Room
 
 # Operations per second of networks where nothing was measured, a statement: on a GPU a third of what an A100 can do at most in
 # bfloat16 (312e12), on a processor what one core reaches in a training with the recipe `small` (docs/results.md).
@@ -52,6 +55,7 @@ class Job:
         measured: seconds it took when it last ran here; ``None`` when it has not.
         is_done: whether it need not run.
         needs: positions of the jobs it waits for, all before its own.
+        inputs, outputs: its files.
     """
 
     rule: str
@@ -60,6 +64,8 @@ class Job:
     measured: float | None
     is_done: bool
     needs: tuple[int, ...]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -192,27 +198,31 @@ def jobs_of(dag: Any) -> list[Job]:
                     _benchmark_seconds(Path(job.benchmark) if job.benchmark else None),
                     not dag.needrun(job),
                     tuple(places[other] for other in dag.dependencies[job] if other in places),
+                    tuple(map(str, job.input)),
+                    tuple(map(str, job.output)),
                 )
             )
     return found
 
 
-def plan_of(dag: Any, config: Config, operations: float) -> tuple[Plan, set[str]]:
+def plan_of(jobs: list[Job], config: Config, operations: float) -> tuple[Plan, set[str]]:
     """The plan of what Snakemake is about to run, and the data sets whose number of images is not known yet."""
     from decodiff.planning.work import Work  # it loads the networks' libraries, which the Snakefile need not wait for
 
     work = Work(config)
-    jobs = jobs_of(dag)
     return estimate(jobs, lambda job: work.of(job.rule, job.wildcards, job.settings), operations), work.unknown
 
 
-def planned(arguments: list[str], operations: float) -> tuple[Plan, set[str]]:
-    """`plan_of` what ``snakemake`` with these arguments would run; nothing is run, neither jobs nor what a configuration holds.
+def planned(arguments: list[str], operations: float) -> tuple[Plan, set[str], Room]:
+    """`plan_of` what ``snakemake`` with these arguments would run, and whether it fits; nothing is run, neither jobs nor what a
+    configuration holds.
 
     Raises:
         InputError: a configuration that Snakemake is not to read, see `check_file`; or it cannot plan it, with what it says.
     """
     from snakemake.cli import args_to_api, parse_args  # it takes a second
+
+    from decodiff.planning.room import room_of
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -226,4 +236,5 @@ def planned(arguments: list[str], operations: float) -> tuple[Plan, set[str]]:
         raise InputError(f"Snakemake cannot plan this run ({' '.join(reasons[-1:])}); `snakemake -n` says more")
     # Snakemake has left the run's folder again
     with contextlib.chdir(parsed.directory or "."):
-        return plan_of(workflow.dag, config, operations)
+        jobs = jobs_of(workflow.dag)
+        return *plan_of(jobs, config, operations), room_of(jobs, config)

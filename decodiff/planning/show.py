@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from decodiff.planning.plan import STATED_SECONDS, Estimate, Plan
+from decodiff.planning.room import Room, size
 
 # numbers of GPUs for which the shortest time is told
 DEVICES = (1, 8, 64)
@@ -47,8 +48,8 @@ def _by_rule(plan: Plan) -> Table:
     return table
 
 
-def show(plan: Plan, unknown: set[str], operations: float) -> None:
-    """Print it: a line per rule, the critical path, and the shortest time with some numbers of GPUs."""
+def show(plan: Plan, unknown: set[str], room: Room, operations: float) -> None:
+    """Print it: a line per rule, the critical path, the shortest time with some numbers of GPUs, disk and memory."""
     console = Console(highlight=False, soft_wrap=True)
     if not plan.estimates:
         console.print("nothing to do")
@@ -59,6 +60,9 @@ def show(plan: Plan, unknown: set[str], operations: float) -> None:
     console.print(f"critical path: {chain}", markup=False)
     shortest = ", ".join(f"{duration(plan.seconds_on(devices))} on {devices}" for devices in DEVICES)
     console.print(f"with so many GPUs at least: {shortest}")
+    for disk in room.disks:
+        console.print(f"disk below {', '.join(disk.folders)}: {size(disk.needed)} needed, {size(disk.free)} free")
+    console.print(f"memory: {size(room.memory)} or more for {room.job}, {size(room.there)} here", markup=False)
     if any(item.source == "stated" for item in plan.estimates):
         console.print(
             f"stated: {operations:.3g} operations a second for networks (--operations), some images a second for rules on "

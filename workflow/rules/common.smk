@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from decodiff import records
 from decodiff.config import FLOOR, METHOD_FILE, check_file, validate, write_config
 from decodiff.errors import InputError
 from decodiff.fingerprint import code_hash
 from decodiff.planning import plan
+from decodiff.planning.room import room_of
 from decodiff.reporting.names import (
     ACCURACY_FIGURE,
     CHANGES_FIGURE,
@@ -93,7 +95,7 @@ def show_plan():
     from decodiff.planning.show import summary
 
     kind = "cpu" if workflow.local_exec and device().type == "cpu" else "cuda"
-    planned, _ = plan.plan_of(workflow.dag, CONFIG, plan.STATED_OPERATIONS[kind])
+    planned, _ = plan.plan_of(plan.jobs_of(workflow.dag), CONFIG, plan.STATED_OPERATIONS[kind])
     plan.expected = {estimate.job.name: estimate.seconds for estimate in planned.estimates}
     print(summary(planned, "CPU" if kind == "cpu" else "GPU"), file=sys.stderr)
 
@@ -118,6 +120,27 @@ onstart:
 if not workflow.modifier.is_main_snakefile():
     workflow._onstart = lambda log: begin()
     workflow.modifier_stack[0].globals.update(CONFIG_FILE=CONFIG_FILE, LAUNCHER=LAUNCHER, FLOOR=FLOOR)
+
+
+def plan_jobs(build=workflow._build_dag):
+    """Have Snakemake plan, and refuse what does not fit. A dry run, which has no hook, says so and goes on: it starts nothing."""
+    build()
+    # not where a graph or a report is asked for
+    if not workflow.executor_plugin or not workflow.is_main_process or workflow.touch:
+        return
+    # a dry run knows of a cluster by its number of jobs alone
+    is_here = workflow.resource_settings.nodes is None if workflow.dryrun else workflow.local_exec
+    try:
+        problems = room_of(plan.jobs_of(workflow.dag), CONFIG).problems(is_here)
+    except InputError as error:
+        raise WorkflowError(str(error))
+    if problems and not workflow.dryrun:
+        raise WorkflowError("; ".join(problems))
+    for problem in problems:
+        logger.warning(f"This run would not start here: {problem}")
+
+
+workflow._build_dag = plan_jobs
 
 # for `decodiff plan`
 plan.workflow, plan.config = workflow, CONFIG
