@@ -173,11 +173,23 @@ def test_a_disk_that_fills_up_is_named_and_with_more_room_the_tables_are_the_sam
     directory, needed = undisturbed[0], size_of(undisturbed[0])
     room = int(needed * random.Random(seed).uniform(0.2, 0.8))
     small = tmp_path / "small"
-    with mounted(small, "-t", "tmpfs", "-o", f"size={room}", "tmpfs"):
+
+    def resize(size):
+        subprocess.run(["mount", "-o", f"remount,size={size}", small], check=True)
+
+    with mounted(small, "-t", "tmpfs", "-o", f"size={needed // 10}", "tmpfs"):
         assert start(small, config, *TARGETS, output=tmp_path / "output").wait() != 0
-        printed = (tmp_path / "output").read_text()
-        assert "No space left on device" in printed
-        subprocess.run(["mount", "-o", f"remount,size={4 * needed}", small], check=True)
+        assert "of disk needed for what is still to be made" in (tmp_path / "output").read_text()
+        assert not (small / "data").exists(), "it is refused before it starts"
+        # something else takes the room once it has started
+        resize(4 * needed)
+        process = start(small, config, *TARGETS, output=tmp_path / "output")
+        while not (small / "results/toy/config.yaml").exists() and process.poll() is None:
+            time.sleep(0.05)
+        resize(room)
+        assert process.wait() != 0
+        assert "No space left on device" in (tmp_path / "output").read_text()
+        resize(4 * needed)
         finish(start(small, config, *TARGETS))
         assert tables(small) == tables(directory)
 
