@@ -27,7 +27,7 @@ LEFT = {
 PLANNED = (
     r"snakemake",
     r"snakemake --directory \S+",
-    r"snakemake --configfile config/(?!demo)\S+( --config .*)?",
+    r"snakemake (--workflow-profile profiles/cpu )?--configfile config/(?!demo)\S+( --config .*)?",
     r"snakemake .*--forcerun .*",
     r"snakemake .*config/peers.yaml",
 )
