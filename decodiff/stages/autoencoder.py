@@ -109,12 +109,8 @@ def train_autoencoder(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     random, noise = numpy_generator(seed, "autoencoder crops"), torch_generator(seed, "autoencoder noise")
     normal = round(settings.normal_fraction * settings.batch_size)
-    inputs = [
-        settings.model_dump(),
-        image.model_dump(),
-        seed,
-        [zlib.crc32(np.ascontiguousarray(source).data) for source in sources],
-    ]
+    checksums = [zlib.crc32(np.ascontiguousarray(source).data) for source in sources]
+    inputs = [settings.model_dump(), image.model_dump(), seed, checksums]
     first, states = 0, States(output, inputs)
     if state := states.load():
         module.load_state_dict(state["module"])
