@@ -102,18 +102,15 @@ class Page:
                     ["most plausible category", *pipeline.categories] if len(pipeline.categories) > 1 else pipeline.categories
                 )
                 self.category = ui.select(list(names), value=names[0], label="category").classes("w-64")
-                self.upload = (
-                    ui.upload(
-                        label="drop an image here",
-                        auto_upload=True,
-                        max_files=None,
-                        max_file_size=MAX_UPLOAD,
-                        on_upload=self._uploaded,
-                        on_rejected=lambda: self._refuse(f"larger than {MAX_UPLOAD // 2**20} MiB; resize it"),
-                    )
-                    .props("accept=image/*")
-                    .classes("w-72")
+                self.upload = ui.upload(
+                    label="drop an image here",
+                    auto_upload=True,
+                    max_files=None,
+                    max_file_size=MAX_UPLOAD,
+                    on_upload=self._uploaded,
+                    on_rejected=lambda: self._refuse(f"larger than {MAX_UPLOAD // 2**20} MiB; resize it"),
                 )
+                self.upload.props("accept=image/*").classes("w-72")
             self.message = ui.label().classes("text-red-700")
             self.result = ui.column().classes("w-full")
             if predictions is not None:

@@ -187,7 +187,7 @@ class DeCoDiffPipeline(DiffusionPipeline):
 
     # ---- as a folder
 
-    def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | Path, **unused: Any) -> None:  # type: ignore[override]  # as below
         """Write the folder, whole or not at all. Other keywords of diffusers have no meaning here.
 
         Raises:

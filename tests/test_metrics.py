@@ -11,7 +11,7 @@ from skimage.measure import label, regionprops
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 from decodiff import metrics
-from decodiff.metrics import ALL_METRICS, InBatches, evaluate, evaluate_batches, image_scores, pixel_curves
+from decodiff.metrics import ALL_METRICS, InBatches, aupro, evaluate, evaluate_batches, image_curve, image_scores, pixel_curves
 from decodiff.protocols import PROTOCOLS
 
 
@@ -249,3 +249,8 @@ def test_what_cannot_be_evaluated_is_refused(anomaly_map, mask, options, message
     with pytest.raises(ValueError, match=message) as refused:
         evaluate(anomaly_map, mask, **options)
     assert "\n" not in str(refused.value)
+
+
+def test_image_scores_have_no_aupro():
+    with pytest.raises(ValueError, match="image scores has no regions"):
+        aupro(image_curve(np.array([0.1, 0.9]), np.array([False, True])))

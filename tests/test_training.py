@@ -98,6 +98,12 @@ def test_every_image_is_seen_with_its_own_category(tmp_path):
     assert batch[:, 0, 0, 0].tolist() == [0, 3, 6] and category.tolist() == [0, 1, 0]
 
 
+def test_no_content_is_made_in_stored_latents(tmp_path):
+    data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
+    with pytest.raises(ValueError, match="these latents are stored"):
+        data.batch_with_content([0], torch.Generator())
+
+
 def test_every_image_is_seen_once_an_epoch_and_in_another_order_the_next(tmp_path):
     data = TrainingData([latents_on_disk(tmp_path)], IMAGE, MASKING, None)
     loop = Loop(build_unet("mini", 2), data, DIFFUSION, MASKING, training(batch_size=3), 0)

@@ -109,7 +109,7 @@ def _from_mirror(mirror: str, dataset: DataSet, folder: Path) -> Path:
 
     def retrieve() -> Path:
         expected = f"sha256:{dataset.sha256}"
-        # type: ignore: pooch's protocol has an argument besides, which `retrieve` does not pass
+        # pooch's protocol has an argument besides, which `retrieve` does not pass
         return Path(pooch.retrieve(mirror, expected, name, folder, downloader=downloader))  # type: ignore[arg-type]
 
     try:

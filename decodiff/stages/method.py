@@ -93,16 +93,8 @@ def _python(requirements: Path) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             log.info("environment of %s: installing to %s", requirements, folder)
             subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-            install: list[str | Path] = [
-                folder / "bin/python",
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--no-deps",
-                "--require-hashes",
-            ]
-            pip = subprocess.run([*install, "--requirement", requirements], capture_output=True, text=True, check=False)
+            arguments = ["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", str(requirements)]
+            pip = subprocess.run([folder / "bin/python", *arguments], capture_output=True, text=True, check=False)
             if pip.returncode:
                 raise InputError(f"{requirements}: pip does not install it ({_last(pip.stderr.splitlines())})")
             done.touch()
