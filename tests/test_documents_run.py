@@ -41,8 +41,9 @@ SIDE = 64
 def documented():
     """Every command of the pages' blocks, in their order."""
     return [
-        pytest.param(page.name, words, id=f"{page.name}: {' '.join(words)[:70]}")
-        for page in PAGES
+        # a name each, which tells pytest when a page ends
+        pytest.param(name, words, id=f"{name}: {' '.join(words)[:70]}")
+        for page, name in [(page, page.name) for page in PAGES]
         for words in commands_of(blocks(page))
     ]
 

@@ -26,7 +26,7 @@ from decodiff.errors import InputError
 from decodiff.metrics import METRICS
 from decodiff.models.unet import build_unet
 from decodiff.planning import plan
-from decodiff.planning.needs import Needs
+from decodiff.planning.needs import OTHER, Needs
 from decodiff.reporting.names import FIGURES
 from decodiff.reporting.origin import explain
 
@@ -529,7 +529,7 @@ def test_the_last_network_kept_is_measured_as_the_result(tmp_path):
     }
 
 
-# arrays, whose sizes are known to the byte but for their headers and what lies beside them
+# of arrays, whose sizes are known but for what lies beside them
 ARRAY_RULES = ("prepare", "encode", "encode_test", "correct", "score", "floor")
 
 
@@ -538,9 +538,10 @@ def test_what_is_planned_of_disk_and_memory_is_what_the_run_took(finished, tmp_p
     arguments = ["--snakefile", ROOT / "workflow/Snakefile", "--directory", tmp_path, "--configfile", finished / "toy.yaml"]
     _, _, room = plan.planned(list(map(str, arguments)), 1.0)
     monkeypatch.chdir(tmp_path)
-    needs, expected, made = Needs(plan.config), Counter(), Counter()
+    needs, expected, made, jobs = Needs(plan.config), Counter(), Counter(), Counter()
     for job in plan.jobs_of(plan.workflow.dag):
         need = needs.of(job, on_processor=True)
+        jobs[job.rule] += 1
         expected[job.rule] += need.kept
         made[job.rule] += sum((finished / path).stat().st_size for path in job.outputs)
         if job.rule == "train":
@@ -550,7 +551,7 @@ def test_what_is_planned_of_disk_and_memory_is_what_the_run_took(finished, tmp_p
             assert held / 3 < need.memory < held
     made["fetch"] += sum(path.stat().st_size for path in (finished / "data").rglob("images/**/*.*"))
     for rule in ARRAY_RULES:
-        assert made[rule] / 1.5 < expected[rule] < made[rule] * 1.5, rule
+        assert abs(expected[rule] - made[rule]) < 0.1 * made[rule] + jobs[rule] * OTHER, rule
     assert made.total() / 2 < expected.total() < made.total() * 2
     (disk,) = room.disks
     assert disk.needed >= expected.total() and disk.folders == ("data", "models", "results")
@@ -626,7 +627,6 @@ def test_a_damaged_image_stops_its_own_data_set_and_the_rest_stays(finished, tmp
 LEFT_BY_LINT = {
     "Specify a conda environment or container for each rule.",
     "Shell command directly uses variable from outside of the rule",
-    "Do not access input and output files individually by index in shell commands",
 }
 
 

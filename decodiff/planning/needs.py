@@ -37,11 +37,11 @@ OPTIMISED, STATE = 4 * FLOAT, 3 * FLOAT
 # the last two are kept while the next is written
 STATES = 3
 # Held by a process that computes with networks, or without; those libraries alone take it.
-NETWORK_PROCESS, PROCESS = 250e6, 50e6
+NETWORK_PROCESS, PROCESS = 300e6, 50e6
 # of an image as the code or `make-defects` writes it, a mask and what the lists say of it beside; the former are 64 px wide
 GENERATED_IMAGE, LISTED = 5_000, 300
 # a figure in both formats, what the report shows of an image under a model, and what any other job leaves with its log
-FIGURE, SHOWN_IMAGE, OTHER = 300_000, 9_000, 50_000
+FIGURE, SHOWN_IMAGE, OTHER = 200_000, 9_000, 50_000
 # bytes of a resample of all metrics of a category, compressed, and in memory
 RESAMPLE, RESAMPLED = 20, 36
 # images that are encoded at a time

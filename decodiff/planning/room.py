@@ -131,7 +131,7 @@ def room_of(jobs: list[Job], config: Config) -> Room:
     needs, on_processor = Needs(config), computes_on_processor()
     folders: dict[int, dict[str, Path]] = {}
     needed: dict[int, Counter[str]] = {}
-    besides: Counter[int] = Counter()
+    besides: dict[int, float] = {}
     most = ("", 0.0, "")
     for job in jobs:
         if job.is_done or not job.outputs:
@@ -141,7 +141,7 @@ def room_of(jobs: list[Job], config: Config) -> Room:
         device = folder.stat().st_dev
         folders.setdefault(device, {})[job.outputs[0].partition("/")[0]] = folder
         needed.setdefault(device, Counter())[job.rule] += max(0.0, need.kept - there)
-        besides[device] = max(besides[device], need.working + min(there, need.kept))
+        besides[device] = max(besides.get(device, 0.0), need.working + min(there, need.kept))
         if need.memory > most[1]:
             most = (job.name, need.memory, need.setting)
     disks = [
