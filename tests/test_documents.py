@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "config/README.md"]
 COMMANDS = typer.main.get_command(app).commands
 # their further arguments are Snakemake's
-FOR_SNAKEMAKE = ("plan", "piece")
+FOR_SNAKEMAKE = ("plan", "piece", "run")
 
 
 def blocks(page):
