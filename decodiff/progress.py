@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task
+from rich.progress_bar import ProgressBar
 from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from decodiff.config import check_file
 from decodiff.files import writing
 from decodiff.planning import plan
 from decodiff.planning.show import duration
@@ -51,13 +51,13 @@ class Course:
         self._running: dict[int, tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._ended: list[str] = []
-        self._expected: dict[str, float] = {}
+        self._expected: Mapping[str, float] = {}
         self.jobs = 0
 
     def expect(self, seconds: Mapping[str, float]) -> None:
         """Seconds that each job is thought to take, by its name."""
         with self._lock:
-            self._expected = dict(seconds)
+            self._expected = seconds
 
     def begin(self, job: int, name: str) -> None:
         with self._lock:
@@ -125,7 +125,7 @@ class _Bar(BarColumn):
         super().__init__(bar_width=20)
         self._course = course
 
-    def render(self, task: Task):
+    def render(self, task: Task) -> ProgressBar:
         task.completed = self._course.part
         return super().render(task)
 
@@ -174,13 +174,20 @@ class Handler(LogHandlerBase):
     screen: Screen
     course: Course
 
-    def emit(self, record: logging.LogRecord) -> None:
+    # what Snakemake asks of a logger; nothing is left out of the log
+    writes_to_stream, writes_to_file = True, False
+    has_filter, has_formatter = True, False
+    needs_rulegraph = False
+
+    # Snakemake's records have further attributes, by their event
+    def emit(self, record: Any) -> None:
         print(self.format(record), file=sys.stderr, flush=True)
         event = getattr(record, "event", None)
-        course, screen = type(self).course, type(self).screen
+        course, screen = self.course, self.screen
         if event == LogEvent.RUN_INFO:
             course.jobs = record.stats["total"]
         elif event == LogEvent.JOB_INFO:
+            # known since the hook that runs before the first job
             course.expect(plan.expected)
             course.begin(record.jobid, plan.job_name(record.rule_name, record.wildcards))
         elif event == LogEvent.JOB_FINISHED:
@@ -195,27 +202,6 @@ class Handler(LogHandlerBase):
         elif event is None and record.getMessage().startswith("Nothing to be done"):
             screen.say("nothing to be done")
         screen.step()
-
-    @property
-    def writes_to_stream(self) -> bool:
-        return True
-
-    @property
-    def writes_to_file(self) -> bool:
-        return False
-
-    @property
-    def has_filter(self) -> bool:
-        # nothing is left out of the log
-        return True
-
-    @property
-    def has_formatter(self) -> bool:
-        return False
-
-    @property
-    def needs_rulegraph(self) -> bool:
-        return False
 
 
 @contextlib.contextmanager
@@ -247,19 +233,17 @@ def run(arguments: list[str]) -> int:
         Its exit status.
 
     Raises:
-        InputError: a configuration that Snakemake is not to read, see `check_file`, or a disk that does not take the log.
+        InputError: see `plan.read`; or a disk that does not take the log.
     """
-    from snakemake.cli import args_to_api, parse_args  # it takes a second
+    from snakemake.cli import args_to_api  # it takes a second
     from snakemake.exceptions import print_exception
     from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 
     # Snakemake finds loggers among installed packages of their own; this one is known to it from here on
     module = ModuleType("snakemake_logger_plugin_line", __doc__)
-    module.LogHandler = Handler
+    vars(module)["LogHandler"] = Handler
     LoggerPluginRegistry().register_plugin(module.__name__, module)
-    parser, parsed = parse_args([*arguments, "--logger", NAME])
-    for path in parsed.configfile or []:
-        check_file(Path(path))
+    parser, parsed = plan.read([*arguments, "--logger", NAME])
     is_done = False
     with _to_log() as stream:
         Handler.course = Course()

@@ -1,4 +1,4 @@
-"""How many images the data sets of a run have, before and after they are here."""
+"""How many images the jobs of a run have before them, whether or not the data sets are here."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from decodiff.config import Config
 from decodiff.data.rows import read_rows
+from decodiff.data.views import views
 from decodiff.errors import InputError
+from decodiff.settings import Augmentation
 from decodiff.variants import sweep_variants
 
 if TYPE_CHECKING:
@@ -92,3 +94,21 @@ class Images:
         """Number of images of some categories, or of all; of those that are trained on, or of the others."""
         found = self.by_category(dataset, is_trained)
         return sum((found.get(category, 0.0) for category in categories or found), 0.0)
+
+    def trained(self, scope: str) -> float:
+        """Number of images that a scope's network is trained on."""
+        return sum(self.images(name, True, categories) for name, categories in self._config.members(scope).items())
+
+    def tested(self, dataset: str, scope: str) -> float:
+        """Number of images that a scope's network is tested on."""
+        return self.images(dataset, False, self._config.members(scope)[dataset])
+
+    def encoded(self, dataset: str, settings: Mapping[str, Any]) -> float:
+        """Number of views of a data set's training images that are encoded beforehand, by the sections that `encode` reads."""
+        augmentation = Augmentation(**settings["augmentation"])
+        turns = augmentation.half_turn_probability > 0
+        return self.images(dataset, True) * (len(views(augmentation.max_shift, turns)) if augmentation.is_finite else 0)
+
+    def size(self, wildcards: Mapping[str, str]) -> str:
+        """Name of the size of the network that a job computes with."""
+        return self._sizes.get(wildcards.get("model", ""), self._config.training.unet)

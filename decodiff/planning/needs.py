@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from decodiff.data.views import views
 from decodiff.planning.images import Images
 from decodiff.planning.plan import Job
-from decodiff.settings import Augmentation, PretrainedAutoencoder, TrainedAutoencoder
+from decodiff.settings import PretrainedAutoencoder, TrainedAutoencoder
 
 
 class UNetNeeds(NamedTuple):
@@ -117,11 +116,10 @@ class Needs(Images):
 
     def _trained(self, training: Mapping[str, Any], scope: str, on_processor: bool) -> Need:
         unet = UNETS[training["unet"]]
-        images = sum(self.images(name, True, categories) for name, categories in self._config.members(scope).items())
         averaged = FLOAT * (training["ema_decay"] is not None)
         memory = NETWORK_PROCESS + FLOAT * unet.parameters
         if on_processor:
-            batch = min(training["batch_size"], training["epoch_images"] or images)
+            batch = min(training["batch_size"], training["epoch_images"] or self.trained(scope))
             memory = NETWORK_PROCESS + (OPTIMISED + averaged) * unet.parameters + batch * unet.per_cell * self._cells
         kept = (1 + len(training["kept_epochs"])) * FLOAT * unet.parameters
         states = STATES * (STATE + averaged) * unet.parameters
@@ -137,9 +135,9 @@ class Needs(Images):
         config, rule = self._config, job.rule.removesuffix("_variant")
         dataset, scope = job.wildcards.get("dataset", ""), job.wildcards.get("scope", "")
         pixels, side = self._pixels, config.image.resize**2
-        tested = self.images(dataset, False, config.members(scope)[dataset]) if dataset and scope else 0.0
+        tested = self.tested(dataset, scope) if dataset and scope else 0.0
         others = self.images(dataset, False) if dataset else 0.0
-        weights = FLOAT * UNETS[self._sizes.get(job.wildcards.get("model", ""), config.training.unet)].parameters
+        weights = FLOAT * UNETS[self.size(job.wildcards)].parameters
         coder = FLOAT * self._autoencoder_parameters()
         networks = NETWORK_PROCESS
         # on an accelerator a batch of pictures is all that lies here
@@ -162,10 +160,7 @@ class Needs(Images):
                     memory += crops * FLOAT * (config.autoencoder.channels if on_processor else 3)
                 return Need(coder + OTHER, working, memory, key)
             case "encode":
-                augmentation = Augmentation(**job.settings["augmentation"])
-                turns = augmentation.half_turn_probability > 0
-                seen = len(views(augmentation.max_shift, turns)) if augmentation.is_finite else 0
-                kept = 2 * self.images(dataset, True) * seen * self._latent
+                kept = 2 * self.encoded(dataset, job.settings) * self._latent
                 return Need(kept + OTHER, 0, networks + coder + encoded, "image.crop")
             case "encode_test":
                 return Need(others * self._latent + OTHER, 0, networks + coder + encoded, "image.crop")
@@ -193,11 +188,7 @@ class Needs(Images):
                 kept = (1 + len(self.by_category(dataset, False))) * resamples * RESAMPLE + others * LISTED / 4
                 return Need(kept + OTHER, 0, PROCESS + resamples * RESAMPLED, "evaluation.resamples")
             case "report":
-                shown = sum(
-                    self.images(name, False, categories)
-                    for part in config.scopes
-                    for name, categories in config.members(part).items()
-                )
+                shown = sum(self.tested(name, part) for part in config.scopes for name in config.members(part))
                 # with the pictures of all figures in it
                 figures = sum(path.endswith(".png") for path in job.inputs)
                 return Need(shown * SHOWN_IMAGE + figures * FIGURE / 2, 0, PROCESS, "")

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,22 +214,34 @@ def plan_of(jobs: list[Job], config: Config, operations: float) -> tuple[Plan, s
     return estimate(jobs, lambda job: work.of(job.rule, job.wildcards, job.settings), operations), work.unknown
 
 
+def read(arguments: list[str]) -> tuple[ArgumentParser, Namespace]:
+    """Arguments of ``snakemake`` as it reads them, and its parser.
+
+    Raises:
+        InputError: a configuration among them that Snakemake is not to read, see `check_file`.
+    """
+    from snakemake.cli import parse_args  # it takes a second
+
+    parser, parsed = parse_args(arguments)
+    for path in parsed.configfile or []:
+        check_file(Path(path))
+    return parser, parsed
+
+
 def planned(arguments: list[str], operations: float) -> tuple[Plan, set[str], Room]:
     """`plan_of` what ``snakemake`` with these arguments would run, and whether it fits; nothing is run, neither jobs nor what a
     configuration holds.
 
     Raises:
-        InputError: a configuration that Snakemake is not to read, see `check_file`; or it cannot plan it, with what it says.
+        InputError: see `read`; or Snakemake cannot plan it, with what it says.
     """
-    from snakemake.cli import args_to_api, parse_args  # it takes a second
+    from snakemake.cli import args_to_api  # it takes a second
 
     from decodiff.planning.room import room_of
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        parser, parsed = parse_args([*arguments, "--dry-run"])
-        for path in parsed.configfile or []:
-            check_file(Path(path))
+        parser, parsed = read([*arguments, "--dry-run"])
         is_planned = args_to_api(parsed, parser)
     if not is_planned:
         # it says why in a line between indented ones

@@ -140,7 +140,7 @@ def room_of(jobs: list[Job], config: Config) -> Room:
         folder = _existing(job.outputs[0])
         device = folder.stat().st_dev
         folders.setdefault(device, {})[job.outputs[0].partition("/")[0]] = folder
-        needed.setdefault(device, Counter())[job.rule] += max(0.0, need.kept - there)
+        needed.setdefault(device, Counter())[job.rule] += round(max(0.0, need.kept - there))
         besides[device] = max(besides.get(device, 0.0), need.working + min(there, need.kept))
         if need.memory > most[1]:
             most = (job.name, need.memory, need.setting)

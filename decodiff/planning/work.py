@@ -10,12 +10,11 @@ import torch
 from diffusers.models import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
-from decodiff.data.views import views
 from decodiff.models.autoencoder import STABLE_DIFFUSION, Module, build_autoencoder
 from decodiff.models.cells import CellComponents
 from decodiff.models.unet import build_unet, prediction_operations
 from decodiff.planning.images import Images
-from decodiff.settings import Augmentation, ComponentAutoencoder, PretrainedAutoencoder, TrainedAutoencoder
+from decodiff.settings import ComponentAutoencoder, PretrainedAutoencoder, TrainedAutoencoder
 
 # a step of training, in predictions: backward takes twice as many operations as forward
 STEP = 3
@@ -87,23 +86,18 @@ class Work(Images):
             case "autoencoder":
                 return self._autoencoder()
             case "encode":
-                augmentation = Augmentation(**settings["augmentation"])
-                turns = augmentation.half_turn_probability > 0
-                seen = len(views(augmentation.max_shift, turns)) if augmentation.is_finite else 0
-                return self.images(dataset, True) * seen * self._coder()[0]
+                return self.encoded(dataset, settings) * self._coder()[0]
             case "encode_test":
                 return self.images(dataset, False) * self._coder()[0]
             case "train":
-                members = self._config.members(scope)
-                images = sum(self.images(name, True, categories) for name, categories in members.items())
                 training = settings["training"]
-                return (training["epoch_images"] or images) * training["epochs"] * STEP * self._unet(training["unet"])
+                return (
+                    (training["epoch_images"] or self.trained(scope)) * training["epochs"] * STEP * self._unet(training["unet"])
+                )
             case "correct":
-                images = self.images(dataset, False, self._config.members(scope)[dataset])
-                size = self._sizes.get(wildcards.get("model", ""), self._config.training.unet)
-                return images * settings["correction"]["steps"] * self._unet(size)
+                return self.tested(dataset, scope) * settings["correction"]["steps"] * self._unet(self.size(wildcards))
             case "score":
-                return self.images(dataset, False, self._config.members(scope)[dataset]) * 2 * self._coder()[1]
+                return self.tested(dataset, scope) * 2 * self._coder()[1]
             case "over_compute":
                 once = self.of("correct", wildcards, settings) + self.of("score", wildcards, settings)
                 return once * len(self._config.training.kept_epochs)
@@ -111,10 +105,8 @@ class Work(Images):
                 return self.images(dataset, True) + self.images(dataset, False)
             case "method":
                 return 60 * settings["minutes"]
-            case "evaluate_method":
-                return self.images(dataset, False, self._config.members(scope)[dataset])
             case "floor" | "evaluate_floor":
                 return self.images(dataset, False)
-            case "evaluate" | "curves":
-                return self.images(dataset, False, self._config.members(scope)[dataset])
+            case "evaluate" | "evaluate_method" | "curves":
+                return self.tested(dataset, scope)
         return 1
