@@ -8,6 +8,8 @@ DOCS := .venv-docs
 TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
 # nothing that is not in a lock, no file with another checksum; Python compiles what is used when it is first used
 INSTALL := -m pip install --quiet --no-deps --no-compile --require-hashes --requirement
+# two at a time, a file's tests one after the other; threads that wait leave the processor to the others
+TESTS := OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
 DEMO := --workflow-profile profiles/cpu --configfile config/demo.yaml
 
 .PHONY: demo demo-all show pull test test-dvc test-slow test-survival check-demo audit lint types docs licences catalogue configuration \
@@ -43,9 +45,9 @@ pull: $(VENV)/installed
 test: $(VENV)/installed-test
 ifeq ($(wildcard /usr/bin/chromium),)
 	@echo "no /usr/bin/chromium: the tests of the report in a browser are left out"
-	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm and not slow and not browser"
+	$(TESTS) -m "not demo and not dvc and not survival and not slurm and not slow and not browser"
 else
-	$(VENV)/bin/python -m pytest -m "not demo and not dvc and not survival and not slurm and not slow"
+	$(TESTS) -m "not demo and not dvc and not survival and not slurm and not slow"
 endif
 
 # DVC with Snakemake; those with a server of their own need Debian's nginx-light and openssh-server

@@ -551,7 +551,7 @@ def test_what_is_planned_of_disk_and_memory_is_what_the_run_took(finished, tmp_p
             assert held / 3 < need.memory < held
     made["fetch"] += sum(path.stat().st_size for path in (finished / "data").rglob("images/**/*.*"))
     for rule in ARRAY_RULES:
-        assert abs(expected[rule] - made[rule]) < 0.1 * made[rule] + jobs[rule] * OTHER, rule
+        assert abs(expected[rule] - made[rule]) < 0.2 * made[rule] + jobs[rule] * OTHER, rule
     assert made.total() / 2 < expected.total() < made.total() * 2
     (disk,) = room.disks
     assert disk.needed >= expected.total() and disk.folders == ("data", "models", "results")
