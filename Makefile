@@ -6,7 +6,9 @@ TOOLS := .venv-tools
 DOCS := .venv-docs
 # PyTorch for the machine at hand; the versions are the same
 TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
-# nothing that is not in a lock, no file with another checksum; Python compiles what is used when it is first used
+# nothing that is not in a lock, no file with another checksum; Python compiles what is used when it is first used, and keeps that
+# where an image of containers would have it not (each process would compile anew, most of the time that a small job takes)
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --no-deps --no-compile --require-hashes --requirement
 # two at a time, a file's tests one after the other; threads that wait leave the processor to the others
 TESTS := OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile
@@ -76,24 +78,15 @@ $(VENV)/installed: requirements.lock $(TORCH) pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# what tests need
-$(VENV)/installed-test: requirements-test.lock $(VENV)/installed
-	$(VENV)/bin/python $(INSTALL) requirements-test.lock
+# beside it what tests need (-test), DVC's remotes over ssh and S3 (-remotes), and the extras `export` and `app` (-extras)
+$(VENV)/installed-test $(VENV)/installed-remotes $(VENV)/installed-extras: $(VENV)/installed-%: requirements-%.lock $(VENV)/installed
+	$(VENV)/bin/python $(INSTALL) $<
 	touch $@
 
-# DVC's remotes over ssh and S3, which only those need who keep a store there
-$(VENV)/installed-remotes: requirements-remotes.lock $(VENV)/installed
-	$(VENV)/bin/python $(INSTALL) requirements-remotes.lock
-	touch $@
-
-# the extras `export` and `app`
-$(VENV)/installed-extras: requirements-extras.lock $(VENV)/installed
-	$(VENV)/bin/python $(INSTALL) requirements-extras.lock
-	touch $@
-
-$(TOOLS)/installed: requirements-tools.lock
-	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python $(INSTALL) requirements-tools.lock
+# environments of their own
+$(TOOLS)/installed $(DOCS)/installed: .venv-%/installed: requirements-%.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) $<
 	touch $@
 
 # known vulnerabilities of all that is installed
@@ -109,11 +102,6 @@ lint: $(TOOLS)/installed
 # types, of the libraries as they are installed; mypy finds its stubs by the path
 types: $(VENV)/installed-extras $(TOOLS)/installed
 	PYTHONPATH=$(TOOLS)/lib/python3.11/site-packages $(TOOLS)/bin/mypy --python-executable $(VENV)/bin/python
-
-$(DOCS)/installed: requirements-docs.lock
-	$(PYTHON) -m venv $(DOCS)
-	$(DOCS)/bin/python $(INSTALL) requirements-docs.lock
-	touch $@
 
 # the site of the documents, site/index.html; a broken link or anchor ends it (not with --quiet, which drops warnings before they count)
 docs: $(DOCS)/installed

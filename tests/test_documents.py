@@ -63,7 +63,8 @@ def test_it_can_be_typed(words):
         known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
         assert rest[0] in FOR_SNAKEMAKE or set(options) <= known, set(options) - known
     elif program == "make":
-        targets = re.findall(r"^([\w./$()-]+):", (ROOT / "Makefile").read_text().replace("$(VENV)", ".venv"), re.M)
+        lines = re.findall(r"^([\w./$() -]+):", (ROOT / "Makefile").read_text().replace("$(VENV)", ".venv"), re.M)
+        targets = [target for line in lines for target in line.split()]
         asked = [word for word in rest if "=" not in word and not word.startswith("-")]
         assert set(asked) <= set(targets), set(asked) - set(targets)
     elif program == "python" and rest and rest[0].startswith("benchmarks/"):
