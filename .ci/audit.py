@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-LOCKS = tuple(f"requirements{name}.lock" for name in ("", "-cpu", "-test", "-remotes", "-extras", "-tools", "-docs"))
+ROOT = Path(__file__).parents[1]
+LOCKS = [
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("requirements*.lock", "config/adapters/*.lock")
+    for path in sorted(ROOT.glob(pattern))
+]
 
 
 def audited(lock: str, options: list[str]) -> list[dict]:

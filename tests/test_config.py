@@ -393,6 +393,7 @@ def test_members_keep_the_registrys_order_and_name_single_categories():
 
 LOCKS = [
     "requirements.lock",
+    "config/adapters/anomalib.lock",
     *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "test", "remotes", "extras", "tools", "docs")),
 ]
 
