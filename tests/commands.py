@@ -1,10 +1,13 @@
 """Commands run as a user would, and what Snakemake says it would do."""
 
+import csv
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -28,6 +31,25 @@ def run(directory, *command, environment, check=True):
     return done.stdout
 
 
+def snakemake(directory, *arguments, check=True, package=ROOT):
+    """Run Snakemake as a user would, in a folder of its own, with the code of the checkout ``package``; returns its output."""
+    command = [
+        Path(sys.executable).with_name("snakemake"),
+        "--snakefile",
+        package / "workflow/Snakefile",
+        "--directory",
+        directory,
+    ]
+    return run(ROOT, *command, *arguments, environment={"PYTHONPATH": str(package)}, check=check)
+
+
+def write_config(directory, **changes):
+    """The toy configuration with some sections replaced."""
+    path = directory / "toy.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load((ROOT / "tests/toy.yaml").read_text()) | changes, sort_keys=False))
+    return path
+
+
 def start(directory, config, *arguments, output="output"):
     """Start Snakemake in a folder, in a process group of its own; what it prints goes to the file ``output`` there."""
     directory.mkdir(exist_ok=True)
@@ -49,6 +71,12 @@ def finish(process, minutes=10):
     finally:
         process.kill()
     assert code == 0, f"{' '.join(map(str, process.args))} ended with {code}"
+
+
+def table(directory, name):
+    """Rows of a table of the toy run in a folder."""
+    with open(directory / f"results/toy/tables/{name}.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 # tables that also tell how fast this machine was

@@ -13,3 +13,8 @@ def whole_demo(tmp_path_factory):
     begin = time.monotonic()
     finish(start(directory, config), minutes=40)
     return config, directory, time.monotonic() - begin
+
+
+def pytest_collection_modifyitems(items):
+    # the longest files first, so that no worker is left alone with one at the end
+    items.sort(key=lambda item: item.path.stem not in ("test_workflow", "test_other_runs"))

@@ -56,4 +56,6 @@ def test_a_service_that_does_not_answer_is_said():
     done = audit("http://127.0.0.1:9/")
     said = re.findall("(.*): not audited", done.stdout)
     assert done.returncode == 0
-    assert {"requirements.lock", "requirements-cuda.lock", "config/adapters/anomalib.lock"} < set(said) and "dvc.lock" not in said
+    assert {"requirements.lock", "requirements-cuda.lock", "config/adapters/anomalib.lock"} < set(
+        said
+    ) and "dvc.lock" not in said

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commands import ROOT, SNAKEMAKE, finish, run, start
+from commands import ROOT, SNAKEMAKE, finish, run, start, write_config
 from pictures import make_mvtec
-from test_workflow import write_config
 
 from decodiff.config import load
 from decodiff.errors import InputError

@@ -4,10 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
-from commands import planned
+from commands import planned, snakemake, write_config
 from pictures import make_mvtec, picture
 from scipy.ndimage import distance_transform_edt
-from test_workflow import snakemake, write_config
 
 from decodiff.config import load
 from decodiff.data.images import mask_area, read_mask, read_rgb

@@ -10,8 +10,7 @@ import time
 import pytest
 import torch
 import yaml
-from commands import ENVIRONMENT, ROOT, planned, run
-from test_workflow import snakemake, write_config
+from commands import ENVIRONMENT, ROOT, planned, run, snakemake, write_config
 
 from decodiff import pieces
 

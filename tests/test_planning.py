@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import ROOT, SNAKEMAKE, planned, run
+from commands import ROOT, SNAKEMAKE, planned, run, write_config
 from hypothesis import given
 from hypothesis import strategies as st
-from test_workflow import write_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from decodiff.config import load

@@ -8,8 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from commands import ROOT, SNAKEMAKE, planned, run
-from test_workflow import snakemake, write_config
+from commands import ROOT, SNAKEMAKE, planned, run, snakemake, write_config
 
 from decodiff.config import load
 from decodiff.models.unet import UNET_SIZES, build_unet

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import slurm
-from commands import MEASURED, ROOT, finish, start, tables
+from commands import MEASURED, ROOT, finish, start, tables, write_config
 from test_survival import SMALL, TARGETS
-from test_workflow import write_config
 
 pytestmark = [
     pytest.mark.slurm,

@@ -11,8 +11,7 @@ import time
 import psutil
 import pytest
 import yaml
-from commands import MEASURED, ROOT, SNAKEMAKE, finish, start, tables
-from test_workflow import write_config
+from commands import MEASURED, ROOT, SNAKEMAKE, finish, start, tables, write_config
 
 pytestmark = pytest.mark.survival
 
