@@ -11,7 +11,7 @@ TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL := -m pip install --quiet --no-deps --no-compile --require-hashes --requirement
 # two at a time, a file's tests one after the other; threads that wait leave the processor to the others
-TESTS := OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+TESTS := OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 DEMO := --workflow-profile profiles/cpu --configfile config/demo.yaml
 
 .PHONY: demo demo-all show pull test test-dvc test-slow test-survival check-demo audit lint types docs licences catalogue configuration \

@@ -103,7 +103,7 @@ def test_every_configuration_is_valid_and_survives_being_written_down(tmp_path, 
         ({"seeds": []}, "seeds: .*at least 1"),
         ({"seeds": [0, 0]}, "seeds: each must be named once"),
         ({"training__warmup_epochs": 30}, "training: warmup_epochs 30 leaves nothing of 30 epochs"),
-        ({"autoencoder__downsampling": 3}, "autoencoder: downsampling 3 is not one of 2, 4, 8, 16"),
+        ({"autoencoder": {"source": "train", "downsampling": 3}}, "autoencoder: downsampling 3 is not one of 2, 4, 8, 16"),
         ({"data__demo__augmentation": {"max_shift": 2}}, "max_shift and rotation_degrees need a margin of 2 .*, there are 0"),
         ({"diffusion": {"trained_timesteps": 6}}, "diffusion.trained_timesteps: no stride over 10 .* gives 6"),
         ({"diffusion": {"objective": "noise"}}, "correction.noise_timestep: None with .* noise; choose one of 0, 2, 4, 6, 8"),
@@ -230,6 +230,7 @@ def test_variants_keep_no_networks_so_that_they_may_train_for_less():
 )
 def test_what_no_machine_has_room_for_is_refused_with_what_it_would_need(key, value, message):
     settings = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    settings["autoencoder"] = {"source": "train", "crop": 32}
     section, name = key.split(".")
     settings.setdefault(section, {})[name] = value
     with pytest.raises(InputError, match=re.escape(message)):

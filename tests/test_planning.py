@@ -91,7 +91,8 @@ def test_operations_are_those_of_all_layers_and_of_attention():
 
 def test_work_follows_images_epochs_and_steps(tmp_path):
     config = load(ROOT / "config/demo.yaml")
-    work, one = Work(config, tmp_path), unet_operations("UNet_nano", 8, 16)
+    channels = config.autoencoder.latent_channels
+    work, one = Work(config, tmp_path), unet_operations("UNet_nano", channels, 16)
     counts = REGISTRY["demo"].counts
     sections = {name: value.model_dump() for name, value in config.sections("train").items() if name == "training"}
     of_training = work.of("train", {"scope": "all", "seed": "0"}, sections)
@@ -106,7 +107,7 @@ def test_work_follows_images_epochs_and_steps(tmp_path):
     micro = named | {"model": "unet=UNet-micro"}
     sizes = config.model_copy(update={"sweeps": {"T6": {"UNet_micro": {"training.unet": "UNet_micro"}}}})
     other = Work(sizes, tmp_path).of("correct_variant", micro, {"correction": {"steps": 5}})
-    assert other == pytest.approx(tested * 5 * unet_operations("UNet_micro", 8, 16))
+    assert other == pytest.approx(tested * 5 * unet_operations("UNet_micro", channels, 16))
 
 
 def test_a_manifest_says_how_many_images_there_are_and_without_one_they_are_unknown(tmp_path):
