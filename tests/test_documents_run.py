@@ -41,9 +41,8 @@ SIDE = 64
 def documented():
     """Every command of the pages' blocks, in their order."""
     return [
-        # a name each, which tells pytest when a page ends
-        pytest.param(name, words, id=f"{name}: {' '.join(words)[:70]}")
-        for page, name in [(page, page.name) for page in PAGES]
+        pytest.param(page.name, words, id=f"{page.name}: {' '.join(words)[:70]}")
+        for page in PAGES
         for words in commands_of(blocks(page))
     ]
 
@@ -91,10 +90,18 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(project, request):
+def pages():
+    """Pages that have been read so far."""
+    return []
+
+
+@pytest.fixture
+def page(project, pages, request):
     """The project as a reader of one page has it, without what other pages had made beside the demo."""
-    git(project, "reset", "--quiet", "--hard")
-    git(project, "clean", "--quiet", "-d", "--force")
+    if pages[-1:] != [request.param]:
+        git(project, "reset", "--quiet", "--hard")
+        git(project, "clean", "--quiet", "-d", "--force")
+        pages.append(request.param)
     return request.param
 
 
