@@ -379,7 +379,7 @@ def test_the_store_of_the_repository_is_small_and_holds_all_that_the_demo_shows(
     assert objects and sum(objects) <= STORE_LIMIT
     copy_of_the_project(tmp_path)
     run(tmp_path, "dvc", "pull")
-    assert len(list((tmp_path / "results/demo/tables").glob("T*.csv"))) == 11
+    assert len(list((tmp_path / "results/demo/tables").glob("T*.csv"))) == 9, "all but T5, T6, T12 to T14"
     assert len(list((tmp_path / "results/demo/figures").rglob("F*.png"))) >= 20
     assert (tmp_path / "results/demo/report.html").stat().st_size > 1_000_000
     assert "Nothing to be done" in snakemake(tmp_path, "-n"), (
