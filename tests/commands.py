@@ -33,13 +33,7 @@ def run(directory, *command, environment, check=True):
 
 def snakemake(directory, *arguments, check=True, package=ROOT):
     """Run Snakemake as a user would, in a folder of its own, with the code of the checkout ``package``; returns its output."""
-    command = [
-        Path(sys.executable).with_name("snakemake"),
-        "--snakefile",
-        package / "workflow/Snakefile",
-        "--directory",
-        directory,
-    ]
+    command = [SNAKEMAKE, "--snakefile", package / "workflow/Snakefile", "--directory", directory]
     return run(ROOT, *command, *arguments, environment={"PYTHONPATH": str(package)}, check=check)
 
 

@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from commands import planned, snakemake, table, write_config
+from commands import ROOT, planned, snakemake, table, write_config
 from pictures import make_mvtec
 from test_reference import authors_state
 
 from decodiff.models.unet import build_unet
 from decodiff.reporting.names import FIGURES
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_own_images_with_and_without_anomalous_ones_or_masks(tmp_path):

@@ -38,7 +38,7 @@ STATES = 3
 # Held by a process that computes with networks, or without; those libraries alone take it.
 NETWORK_PROCESS, PROCESS = 300e6, 50e6
 # of an image as the code or `make-defects` writes it, a mask and what the lists say of it beside; the former are 64 px wide
-GENERATED_IMAGE, LISTED = 5_000, 300
+GENERATED_IMAGE, LISTED = 5_000, 150
 # a figure in both formats, what the report shows of an image under a model, and what any other job leaves with its log
 FIGURE, SHOWN_IMAGE, OTHER = 200_000, 9_000, 50_000
 # bytes of a resample of all metrics of a category, compressed, and in memory
@@ -185,7 +185,7 @@ class Needs(Images):
                 return Need(tested * (FLOAT * pixels + LISTED) + OTHER, tested * (3 + FLOAT) * pixels, PROCESS, "")
             case "evaluate" | "evaluate_floor" | "evaluate_method":
                 resamples = config.evaluation.resamples
-                kept = (1 + len(self.by_category(dataset, False))) * resamples * RESAMPLE + others * LISTED / 4
+                kept = (1 + len(self.by_category(dataset, False))) * resamples * RESAMPLE + others * LISTED / 2
                 return Need(kept + OTHER, 0, PROCESS + resamples * RESAMPLED, "evaluation.resamples")
             case "report":
                 shown = sum(self.tested(name, part) for part in config.scopes for name in config.members(part))
