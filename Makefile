@@ -6,10 +6,13 @@ TOOLS := .venv-tools
 DOCS := .venv-docs
 # PyTorch for the machine at hand; the versions are the same
 TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu.lock)
-# nothing that is not in a lock, no file with another checksum; Python compiles what is used when it is first used, and keeps that
-# where an image of containers would have it not (each process would compile anew, most of the time that a small job takes)
+# Python compiles what is used when it is first used, and keeps that where an image of containers would have it not (each process
+# would compile anew, most of the time that a small job takes)
 unexport PYTHONDONTWRITEBYTECODE
-INSTALL := -m pip install --quiet --no-deps --no-compile --require-hashes --requirement
+# nothing that is not in a lock, no file with another checksum; uv in place of pip, which takes ten times as long for so many packages
+LOCKED := --quiet --no-deps --require-hashes --requirement
+UV := $(VENV)/bin/uv
+INSTALL := $(UV) pip install --system-certs --python
 # two at a time, a file's tests one after the other; threads that wait leave the processor to the others
 TESTS := OMP_WAIT_POLICY=PASSIVE $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 DEMO := --workflow-profile profiles/cpu --configfile config/demo.yaml
@@ -39,7 +42,7 @@ show:
 		{ echo "no browser here; open $(CURDIR)/results/demo/report.html"; exit 1; }
 
 # the demo's data, networks, tables, figures and report out of the repository's own store, in place of `make demo`
-pull: $(VENV)/installed
+pull: $(VENV)/installed-dvc
 	@$(VENV)/bin/decodiff pull
 	@echo "Report:  results/demo/report.html"
 
@@ -53,11 +56,11 @@ else
 endif
 
 # DVC with Snakemake; those with a server of their own need Debian's nginx-light and openssh-server
-test-dvc: $(VENV)/installed-test $(VENV)/installed-remotes
+test-dvc: $(VENV)/installed-test $(VENV)/installed-dvc
 	$(VENV)/bin/python -m pytest -m "dvc and not slow"
 
 # whole runs whose parts other tests hold, seven minutes; one of them is deployed by snakedeploy
-test-slow: $(VENV)/installed-test $(VENV)/installed-remotes $(TOOLS)/installed
+test-slow: $(VENV)/installed-test $(VENV)/installed-dvc $(TOOLS)/installed
 	$(VENV)/bin/python -m pytest -m slow
 
 # Kills, full disks, damaged files, about ten minutes; a SLURM of its own, which root installs from Debian's packages, not started
@@ -72,21 +75,27 @@ test-survival: $(VENV)/installed-test
 check-demo: $(VENV)/installed-test demo
 	$(VENV)/bin/python -m pytest -m demo
 
-$(VENV)/installed: requirements.lock $(TORCH) pyproject.toml
+# pip, which is told in its own settings of other places for files, brings uv, and PyTorch, whose file such a place may have
+$(UV): requirements-uv.lock
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python $(INSTALL) $(TORCH) & torch=$$!; $(VENV)/bin/python $(INSTALL) requirements.lock && wait $$torch
-	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(VENV)/bin/python -m pip install --no-compile $(LOCKED) $<
 	touch $@
 
-# beside it what tests need (-test), DVC's remotes over ssh and S3 (-remotes), and the extras `export` and `app` (-extras)
-$(VENV)/installed-test $(VENV)/installed-remotes $(VENV)/installed-extras: $(VENV)/installed-%: requirements-%.lock $(VENV)/installed
-	$(VENV)/bin/python $(INSTALL) $<
+$(VENV)/installed: requirements.lock $(TORCH) pyproject.toml $(UV)
+	$(VENV)/bin/python -m pip install --no-compile $(LOCKED) $(TORCH) & torch=$$!; \
+		$(INSTALL) $(VENV)/bin/python $(LOCKED) requirements.lock && wait $$torch
+	$(INSTALL) $(VENV)/bin/python --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# beside it what tests need (-test), DVC (-dvc), and the extras `export` and `app` (-extras)
+$(VENV)/installed-test $(VENV)/installed-dvc $(VENV)/installed-extras: $(VENV)/installed-%: requirements-%.lock $(VENV)/installed
+	$(INSTALL) $(VENV)/bin/python $(LOCKED) $<
 	touch $@
 
 # environments of their own
-$(TOOLS)/installed $(DOCS)/installed: .venv-%/installed: requirements-%.lock
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python $(INSTALL) $<
+$(TOOLS)/installed $(DOCS)/installed: .venv-%/installed: requirements-%.lock $(UV)
+	$(PYTHON) -m venv --without-pip $(@D)
+	$(INSTALL) $(@D)/bin/python $(LOCKED) $<
 	touch $@
 
 # known vulnerabilities of all that is installed
@@ -100,7 +109,7 @@ lint: $(TOOLS)/installed
 	$(TOOLS)/bin/snakefmt --check Snakefile workflow
 
 # types, of the libraries as they are installed; mypy finds its stubs by the path
-types: $(VENV)/installed-extras $(TOOLS)/installed
+types: $(VENV)/installed-extras $(VENV)/installed-dvc $(TOOLS)/installed
 	PYTHONPATH=$(TOOLS)/lib/python3.11/site-packages $(TOOLS)/bin/mypy --python-executable $(VENV)/bin/python
 
 # the site of the documents, site/index.html; a broken link or anchor ends it (not with --quiet, which drops warnings before they count)
@@ -108,7 +117,7 @@ docs: $(DOCS)/installed
 	$(DOCS)/bin/mkdocs build --strict
 
 # docs/licences.md from what is installed
-licences: $(VENV)/installed-test $(VENV)/installed-remotes $(VENV)/installed-extras $(TOOLS)/installed
+licences: $(VENV)/installed-test $(VENV)/installed-dvc $(VENV)/installed-extras $(TOOLS)/installed
 	$(TOOLS)/bin/python .ci/licences.py $(VENV) > docs/licences.md
 
 # docs/datasets.md from the registry; contact sheets are drawn of the prepared data sets named in PREPARED

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +129,11 @@ def pull() -> None:
     """Bring all that was stored of the runs in this repository; what is here and differs stays.
 
     Raises:
-        InputError: this is no repository of DVC, or its remote is missing or damaged, or files here would be overwritten.
+        InputError: DVC is not installed, this is no repository of DVC, its remote is missing or damaged, or files here would be
+            overwritten.
     """
+    if find_spec("dvc") is None:
+        raise InputError("decodiff pull: needs DVC; install it with `pip install -e '.[dvc]'`")
     from dvc.exceptions import CheckoutError, ConfirmRemoveError, DvcException, NotDvcRepoError
     from dvc.repo import Repo
     from dvc.scm import SCMError

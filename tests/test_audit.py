@@ -50,7 +50,7 @@ def test_a_known_vulnerability_is_named_and_fails():
         server.shutdown()
     assert done.returncode == 1, done.stderr
     assert "jinja2 3.1.6: TEST-2026-1, fixed in 99.1" in done.stdout.lower().replace("test-", "TEST-")
-    assert "requirements-remotes.lock: 9 packages audited" in done.stdout and "NOT audited" not in done.stdout
+    assert "requirements-dvc.lock: 73 packages audited" in done.stdout and "NOT audited" not in done.stdout
 
 
 def test_a_service_that_does_not_answer_is_said():

@@ -395,7 +395,7 @@ def test_members_keep_the_registrys_order_and_name_single_categories():
 LOCKS = [
     "requirements.lock",
     "config/adapters/anomalib.lock",
-    *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "test", "remotes", "extras", "tools", "docs")),
+    *(f"requirements-{name}.lock" for name in ("cpu", "cuda", "uv", "test", "dvc", "extras", "tools", "docs")),
 ]
 
 
@@ -439,5 +439,5 @@ def test_the_keys_in_the_documents_are_those_of_the_definition():
 def test_the_licences_of_all_that_is_locked_are_listed():
     listed = re.findall(r"^\| ([A-Za-z0-9._-]+) \| (\d[A-Za-z0-9.!+-]*) \|", (ROOT / "docs/licences.md").read_text(), re.M)
     found = {normal(f"{name}=={version.partition('+')[0]}") for name, version in listed}
-    installed = set().union(*(locked(f"requirements{name}.lock") for name in ("", "-cpu", "-test", "-remotes", "-extras")))
+    installed = set().union(*(locked(f"requirements{name}.lock") for name in ("", "-cpu", "-uv", "-test", "-dvc", "-extras")))
     assert found == {package for package in installed if not package.startswith("setuptools==")}, "which every environment has"
