@@ -22,8 +22,9 @@ from decodiff.data.rows import Row, read_positions, read_rows, write_positions, 
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json, remove
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
+from decodiff.models.names import CONFIG_FILE, WEIGHTS_FILE
 from decodiff.models.reference import load_reference, start_from
-from decodiff.models.storage import CONFIG_FILE, WEIGHTS_FILE, States, save_network
+from decodiff.models.storage import States, save_network
 from decodiff.models.unet import build_unet, load_unet
 from decodiff.stages.compare import read_resamples
 from decodiff.stages.evaluate import RESAMPLES_FILE

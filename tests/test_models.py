@@ -10,7 +10,8 @@ from diffusers import AutoencoderKL
 
 from decodiff.errors import InputError
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
-from decodiff.models.storage import CHECKSUM_KEY, CONFIG_FILE, WEIGHTS_FILE, save_network
+from decodiff.models.names import CONFIG_FILE, WEIGHTS_FILE
+from decodiff.models.storage import CHECKSUM_KEY, save_network
 from decodiff.models.unet import build_unet, load_unet
 from decodiff.settings import Image, PretrainedAutoencoder
 from decodiff.stages.autoencoder import autoencoder as autoencoder_stage

@@ -14,13 +14,11 @@ from safetensors import SafetensorError, safe_open
 
 from decodiff.errors import InputError
 from decodiff.files import check_stored, read_json, replacing, sha256, write_json
+from decodiff.models.names import CONFIG_FILE, WEIGHTS_FILE
 
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=ModelMixin)
-# diffusers' own names
-WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-CONFIG_FILE = "config.json"
 CHECKSUM_KEY = "weights_sha256"
 KEPT = 2
 # blocks of a network, one after another or of one level

@@ -11,7 +11,7 @@ from typing import Any
 from decodiff.config import FLOOR, METHOD_FILE
 from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json, sha256, write_json
-from decodiff.models.storage import WEIGHTS_FILE
+from decodiff.models.names import WEIGHTS_FILE
 from decodiff.provenance import environment
 
 PROVENANCE_FILE = "provenance.json"

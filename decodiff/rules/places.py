@@ -17,6 +17,7 @@ from snakemake.utils import Paramspace
 
 from decodiff.config import FLOOR, Config
 from decodiff.files import sha256
+from decodiff.models.names import CONFIG_FILE, WEIGHTS_FILE
 from decodiff.reporting import trainings
 from decodiff.reporting.names import (
     ACCURACY_FIGURE,
@@ -65,7 +66,7 @@ def split(parts: Iterable[str]) -> list[list[str]]:
 
 def network_files(base: str) -> list[str]:
     """A network in diffusers' format."""
-    return [f"{base}/config.json", f"{base}/diffusion_pytorch_model.safetensors"]
+    return [f"{base}/{CONFIG_FILE}", f"{base}/{WEIGHTS_FILE}"]
 
 
 class Places:

@@ -16,7 +16,7 @@ from decodiff.data.rows import Row, read_rows, write_positions
 from decodiff.devices import device, device_name, precision
 from decodiff.errors import InputError
 from decodiff.files import read_array, read_json, sha256, write_json, writing_array
-from decodiff.models.storage import WEIGHTS_FILE
+from decodiff.models.names import WEIGHTS_FILE
 from decodiff.models.unet import load_unet, prediction_operations
 from decodiff.provenance import environment
 from decodiff.scheduler import DeviationScheduler, Scheduler, build_scheduler

@@ -21,7 +21,7 @@ from decodiff.devices import device
 from decodiff.errors import InputError
 from decodiff.files import alone, read_json, sha256, write_json
 from decodiff.graph import TracedModel
-from decodiff.models.storage import WEIGHTS_FILE
+from decodiff.models.names import WEIGHTS_FILE
 from decodiff.pipeline import DeCoDiffPipeline, DeCoDiffPipelineOutput, StepCallback
 from decodiff.settings import MapFormat, RowFormat, Runtime
 from decodiff.stages.predictions import Result, Rows, Writer

@@ -14,7 +14,7 @@ from decodiff.errors import InputError
 from decodiff.files import read_csv, read_json, replacing, sha256, write_text
 from decodiff.metrics import ALL_METRICS
 from decodiff.models.autoencoder import load_autoencoder
-from decodiff.models.storage import WEIGHTS_FILE
+from decodiff.models.names import WEIGHTS_FILE
 from decodiff.models.unet import load_unet
 from decodiff.pipeline import DeCoDiffPipeline, ImageProcessor, check_place
 from decodiff.scheduler import DeviationScheduler
