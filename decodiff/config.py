@@ -88,7 +88,7 @@ STAGE_SECTIONS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluation", "image"),
     "curves": ("evaluation.protocol", "image.crop"),
     "table": (),
-    "figure": ("diffusion", "masking", "correction", "evaluation", "image", "seed"),
+    "figures": ("diffusion", "masking", "correction", "evaluation", "image", "seed"),
     "report": (),
 }
 

@@ -130,7 +130,7 @@ def test_in_five_clones_in_a_row_nothing_is_left_to_do_after_a_pull(kept, tmp_pa
     change(directory / CONFIG, "resamples: 50", "resamples: 60")
     plan = planned(directory)
     assert plan.keys() - {"all"} == {
-        *("evaluate", "evaluate_floor", "table", "summary", "figure", "provenance", "report", "rule_graph")
+        *("evaluate", "evaluate_floor", "table", "summary", "figures", "provenance", "report", "rule_graph")
     }
     change(directory / CONFIG, "resamples: 60", "resamples: 50")
     path = directory / "decodiff/training/loop.py"

@@ -182,7 +182,7 @@ def test_every_rule_leaves_a_log_and_a_benchmark(finished):
 def test_a_changed_setting_reruns_what_reads_it_and_nothing_before(finished, tmp_path):
     changed = write_config(tmp_path, scoring={"pixel_sigma": 2.0})
     plan = planned(snakemake(finished, "-n", "--configfile", changed))
-    assert {"score", "evaluate", "table", "figure", "report"} <= plan.keys()
+    assert {"score", "evaluate", "table", "figures", "report"} <= plan.keys()
     assert not {"fetch", "prepare", "autoencoder", "encode", "train", "correct", "floor", "evaluate_floor"} & plan.keys()
 
 
@@ -300,14 +300,14 @@ def test_tables_and_figures_drawn_again_are_the_same_to_the_byte(finished):
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("reporting/score_figures.py", "MAX_FPR", "MAX_FPR, METRICS", {"figure", "report"}),
-        ("reporting/paper.mplstyle", "\n", "\n\n", {"figure", "training_curve", "report"}),
+        ("reporting/score_figures.py", "MAX_FPR", "MAX_FPR, METRICS", {"figures", "report"}),
+        ("reporting/paper.mplstyle", "\n", "\n\n", {"figures", "training_curve", "report"}),
         ("reporting/main_tables.py", "MEAN", "MEAN as MEAN", {"table", "provenance", "report"}),
         (
             "metrics.py",
             "MAX_FPR = 0.3",
             "MAX_FPR = 0.2",
-            {"evaluate", "evaluate_floor", "curves", "table", "summary", "figure", "provenance", "report"},
+            {"evaluate", "evaluate_floor", "curves", "table", "summary", "figures", "provenance", "report"},
         ),
         (
             "components.py",
@@ -330,7 +330,7 @@ def test_changed_code_reruns_what_runs_it_and_nothing_before(finished, tmp_path,
 
 
 # what reads the settings of `evaluate`, and what follows
-EVALUATED = {"evaluate", "evaluate_floor", "table", "summary", "figure", "provenance", "report", "rule_graph"}
+EVALUATED = {"evaluate", "evaluate_floor", "table", "summary", "figures", "provenance", "report", "rule_graph"}
 
 
 @pytest.fixture

@@ -86,42 +86,42 @@ def provenance(
 
 
 @app.command(rich_help_panel=STAGES)
-def figure(
+def figures(
     config: ConfigFile,
-    name: Annotated[str, typer.Option(help="Which figure.")],
+    name: Annotated[list[str], typer.Option(help="Which figure; may be repeated.")],
     dataset: Dataset,
     results: Annotated[Path, typer.Option(help="Folder of the data set's results.")],
     prepared: Prepared,
     latents: Latents,
     unet: Annotated[Path, typer.Option(help="Folder of the trained network.")],
     autoencoder: Autoencoder,
-    output: Annotated[Path, typer.Option(help="The PNG to write; the PDF goes beside it.")],
+    output: Annotated[Path, typer.Option(help="Folder of what is written: of each figure a PNG and a PDF.")],
     log: LogFile = None,
 ) -> None:
-    """Draw a figure as PNG and PDF."""
+    """Draw the figures of one data set as PNG and PDF."""
     begin(log)
+    from decodiff.reporting.course import Course, step_by_step
+    from decodiff.reporting.figures import draw
+    from decodiff.reporting.method_figure import method
     from decodiff.reporting.names import DEFECTS_FIGURE, METHOD_FIGURE, SCORES_FIGURE, STEPS_FIGURE
+    from decodiff.reporting.score_figures import scores_and_curves, scores_by_defect
     from decodiff.reporting.sources import Part
 
-    sections = load(config).sections("figure")
+    sections = load(config).sections("figures")
     part = Part(dataset, results, prepared, sections["image"].crop, sections["evaluation"].protocol)
-    if name in (SCORES_FIGURE, DEFECTS_FIGURE):
-        from decodiff.reporting.score_figures import scores_and_curves, scores_by_defect
-
-        (scores_and_curves if name == SCORES_FIGURE else scores_by_defect)(part, output)
-    elif name in (METHOD_FIGURE, STEPS_FIGURE):
-        from decodiff.reporting.course import Course, step_by_step
-        from decodiff.reporting.method_figure import method
-
-        course = Course(part, latents, unet, autoencoder, sections["diffusion"], sections["correction"])
-        if name == METHOD_FIGURE:
-            method(course, sections["masking"], sections["image"].contrast, sections["seed"], output)
+    course = Course(part, latents, unet, autoencoder, sections["diffusion"], sections["correction"])
+    for of in name:
+        path = output / f"{of}.png"
+        if of == SCORES_FIGURE:
+            scores_and_curves(part, path)
+        elif of == DEFECTS_FIGURE:
+            scores_by_defect(part, path)
+        elif of == METHOD_FIGURE:
+            method(course, sections["masking"], sections["image"].contrast, sections["seed"], path)
+        elif of == STEPS_FIGURE:
+            step_by_step(course, path)
         else:
-            step_by_step(course, output)
-    else:
-        from decodiff.reporting.figures import draw
-
-        draw(name, part, output)
+            draw(of, part, path)
 
 
 @app.command("compare-steps", rich_help_panel=STAGES)
@@ -145,7 +145,7 @@ def compare_steps(
 
     courses = {}
     for name, folder, network, changes in zip(label, results, unet, variant, strict=True):
-        sections = varied(config, changes).sections("figure")
+        sections = varied(config, changes).sections("figures")
         part = Part(dataset, folder, prepared, sections["image"].crop, sections["evaluation"].protocol)
         courses[name] = Course(part, latents, network, autoencoder, sections["diffusion"], sections["correction"])
     side_by_side(courses, output)

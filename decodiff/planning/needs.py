@@ -192,4 +192,5 @@ class Needs(Images):
                 # with the pictures of all figures in it
                 figures = sum(path.endswith(".png") for path in job.inputs)
                 return Need(shown * SHOWN_IMAGE + figures * FIGURE / 2, 0, PROCESS, "")
-        return Need(FIGURE if any(path.endswith(".png") for path in job.outputs) else OTHER, 0, PROCESS, "")
+        figures = sum(path.endswith(".png") for path in job.outputs)
+        return Need(figures * FIGURE if figures else OTHER, 0, PROCESS, "")

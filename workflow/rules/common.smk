@@ -86,7 +86,6 @@ wildcard_constraints:
     model="[^/]+",
     correction="[^/]+",
     scoring="[^/]+",
-    figure="|".join(PLACES.part_figures),
 
 
 def show_plan():

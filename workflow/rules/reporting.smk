@@ -155,29 +155,28 @@ rule provenance:
         "--output {output:q} --log {log:q}"
 
 
-rule figure:
+# all of a data set under one model, in one job: loading the libraries takes longer than drawing
+rule figures:
     input:
         maps=f"{SHOWN}/anomaly_maps.npy",
-        others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy")],
-        curves=lambda wildcards: [
-            f"{SHOWN}/{name}".format(**wildcards) for name in CURVE_FILES if wildcards.figure == SCORES_FIGURE
-        ],
+        others=[f"{SHOWN}/{name}" for name in ("images.csv", "scores.csv", "thresholds.csv", "corrections.npy", *CURVE_FILES)],
         images=PLACES.prepared_files("{dataset}"),
         latents=[f"{MODELS}/latents/{{dataset}}/{name}.npy" for name in ("train_mean", "test_mean")],
         unet=[*network_files(SHOWN_NETWORK), f"{SHOWN_NETWORK}/training.json"],
         autoencoder=rules.autoencoder.output,
     output:
-        **figure_files("{scope}/{dataset}/{figure}"),
+        [path for name in PLACES.part_figures for path in figure_files(f"{{scope}}/{{dataset}}/{name}").values()],
     log:
-        f"{LOGS}/{{scope}}-{{dataset}}-{{figure}}.log",
+        f"{LOGS}/{{scope}}-{{dataset}}-figures.log",
     benchmark:
-        f"{LOGS}/{{scope}}-{{dataset}}-{{figure}}.tsv"
+        f"{LOGS}/{{scope}}-{{dataset}}-figures.tsv"
     resources:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        code=lambda wildcards: code_hash(FIGURE_MODULES[wildcards.figure], files=STYLE),
-        settings=PLACES.settings("figure"),
+        code=code_hash(*sorted({FIGURE_MODULES[name] for name in PLACES.part_figures}), files=STYLE),
+        settings=PLACES.settings("figures"),
+        names=[f"--name={name}" for name in PLACES.part_figures],
         folders=lambda wildcards, input: [
             f"--{name}={folder(path)}"
             for name, path in (
@@ -188,9 +187,10 @@ rule figure:
                 ("autoencoder", input.autoencoder[0]),
             )
         ],
+        output=lambda wildcards, output: folder(output[0]),
     shell:
-        "decodiff figure --config {CONFIG_FILE:q} --name {wildcards.figure} --dataset {wildcards.dataset:q} {params.folders:q} "
-        "--output {output.png:q} --log {log:q}"
+        "decodiff figures --config {CONFIG_FILE:q} {params.names:q} --dataset {wildcards.dataset:q} {params.folders:q} "
+        "--output {params.output:q} --log {log:q}"
 
 
 rule compare_steps:
@@ -217,7 +217,7 @@ rule compare_steps:
         runtime=growing(30),
     params:
         code=code_hash(FIGURE_MODULES[COMPARISON_FIGURE], files=STYLE),
-        settings=PLACES.settings("figure"),
+        settings=PLACES.settings("figures"),
         prepared=lambda wildcards, input: folder(input.images[0]),
         latents=lambda wildcards, input: folder(input.latents),
         autoencoder=lambda wildcards, input: folder(input.autoencoder[0]),
