@@ -136,6 +136,8 @@ else:
             f"{LOGS}/{{scope}}-{{seed}}-train.log",
         benchmark:
             f"{LOGS}/{{scope}}-{{seed}}-train.tsv"
+        # the longest jobs first, so that all else is done beside them
+        priority: 1
         threads: NETWORK_THREADS
         resources:
             device=1,
@@ -172,6 +174,7 @@ else:
             f"{LOGS}/{{model}}-{{scope}}-{{seed}}-train.log",
         benchmark:
             f"{LOGS}/{{model}}-{{scope}}-{{seed}}-train.tsv"
+        priority: 0
         params:
             settings=lambda wildcards: PLACES.settings("train", changed=PLACES.changes(wildcards)),
             variant=lambda wildcards: PLACES.changes(wildcards),
