@@ -1,4 +1,4 @@
-"""Work on many files at once, by threads: decoding, resizing and hashing all run outside Python's lock."""
+"""Work on many files at once, by threads: drawing, decoding, resizing and hashing all run outside Python's lock."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from decodiff.data.archives import is_unpacked, unpack
 from decodiff.data.download import download
 from decodiff.data.layouts import find_root, installed_folder, left_out, read_layout
 from decodiff.data.manifest import PROBLEMS_FILE, RECORD, Content, check_entries, count_images, refuse, shared_images
+from decodiff.data.parallel import in_order
 from decodiff.data.registry import REGISTRY, Counts, DataSet
 from decodiff.data.rows import write_rows
 from decodiff.errors import InputError
@@ -23,22 +24,28 @@ from decodiff.files import alone, read_json, replacing, sha256, write_json
 log = logging.getLogger(__name__)
 
 
-def write_demo(name: str, folder: Path) -> None:
-    """Generate an embedded data set in MVTec's layout; the folder appears once it is complete."""
+def write_demo(name: str, folder: Path, threads: int | None = None) -> None:
+    """Generate an embedded data set in MVTec's layout, ``threads`` images at a time; the folder appears once it is complete."""
+
+    def write(image: tuple[Path, str, str, str, int]) -> None:
+        base, category, split, defect, index = image
+        sample = demo.render(category, split, defect, index)
+        # without loss, and a third smaller than PNG, which cannot use that the noise is grey
+        Image.fromarray(sample.image).save(base / split / defect / f"{index:03d}.webp", lossless=True)
+        if defect != "good":
+            mask = np.where(sample.mask, 255, 0).astype(np.uint8)
+            Image.fromarray(mask).save(base / "ground_truth" / defect / f"{index:03d}_mask.png")
+
     with replacing(folder) as temporary:
-        for category, split, defect, count in tqdm(demo.folders(name), desc="generate", unit="folder"):
-            images = temporary / category / split / defect
-            images.mkdir(parents=True)
-            masks = temporary / category / "ground_truth" / defect
+        images = []
+        for category, split, defect, count in demo.folders(name):
+            base = temporary / category
+            (base / split / defect).mkdir(parents=True)
             if defect != "good":
-                masks.mkdir(parents=True)
-            for index in range(count):
-                sample = demo.render(category, split, defect, index)
-                # without loss, and a third smaller than PNG, which cannot use that the noise is grey
-                Image.fromarray(sample.image).save(images / f"{index:03d}.webp", lossless=True)
-                if defect != "good":
-                    mask = np.where(sample.mask, 255, 0).astype(np.uint8)
-                    Image.fromarray(mask).save(masks / f"{index:03d}_mask.png")
+                (base / "ground_truth" / defect).mkdir(parents=True)
+            images += [(base, category, split, defect, index) for index in range(count)]
+        for _ in tqdm(in_order(write, images, threads), total=len(images), desc="generate", unit="image"):
+            pass
 
 
 def _given(name: str, dataset: DataSet, source: Path, folder: Path) -> Path:
@@ -56,7 +63,7 @@ def _given(name: str, dataset: DataSet, source: Path, folder: Path) -> Path:
     return folder / "images"
 
 
-def _obtain(name: str, kind: str, dataset: DataSet, source: str | None, folder: Path) -> Path:
+def _obtain(name: str, kind: str, dataset: DataSet, source: str | None, folder: Path, threads: int | None) -> Path:
     """The folder that holds the data set's images, made or found."""
     images = folder / "images"
     if dataset.origin == "made":
@@ -64,7 +71,7 @@ def _obtain(name: str, kind: str, dataset: DataSet, source: str | None, folder: 
     if source is not None:
         return _given(name, dataset, Path(source), folder)
     if dataset.origin == "generated":
-        write_demo(kind, images)
+        write_demo(kind, images, threads)
         return images
     if dataset.origin == "downloaded":
         if not is_unpacked(images, dataset.sha256):
@@ -128,7 +135,7 @@ def fetch(
         split: ``all``, or ``released`` to leave out the part of the training images that the authors held out.
         manifest: the CSV to write; what is generated, downloaded or unpacked goes beside it.
         hold_out: part of each category's training images to turn into validation images.
-        threads: files to check at a time; by default as many as there are cores.
+        threads: files to generate or check at a time; by default as many as there are cores.
 
     Raises:
         InputError: the data set cannot be had, or its files are not as they must be; nothing is written then but the list of
@@ -143,7 +150,7 @@ def fetch(
     if not record.is_file() and dataset.origin != "own":
         log.info("%s: licence %s; cite %s", dataset.title, dataset.licence, dataset.citation)
     with alone(manifest):
-        root = find_root(dataset.layout, _obtain(name, kind, dataset, source, folder))
+        root = find_root(dataset.layout, _obtain(name, kind, dataset, source, folder, threads))
     entries = read_layout(dataset.layout, root, dataset.categories)
     held_out = dataset.held_out if split == "released" else hold_out
     if held_out:
