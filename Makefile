@@ -94,7 +94,7 @@ $(VENV)/installed-test $(VENV)/installed-dvc $(VENV)/installed-extras: $(VENV)/i
 
 # environments of their own
 $(TOOLS)/installed $(DOCS)/installed: .venv-%/installed: requirements-%.lock $(UV)
-	$(PYTHON) -m venv --without-pip $(@D)
+	$(PYTHON) -m venv $(@D)
 	$(INSTALL) $(@D)/bin/python $(LOCKED) $<
 	touch $@
 

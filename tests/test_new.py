@@ -204,7 +204,7 @@ def test_what_it_says_to_type_next_is_planned_by_snakemake(tmp_path):
     images = loose(tmp_path / "my bolts", 40)
     environment = {"OMP_NUM_THREADS": "1"}
     said = run(ROOT, *decodiff("new", folder, images), environment=environment)
-    assert "Traceback" not in said and re.search(r"an estimate: 28 jobs, 6 of them with networks: 0\.[1-9]", said)
+    assert "Traceback" not in said and re.search(r"an estimate: 22 jobs, 6 of them with networks: 0\.[1-9]", said)
     command = shlex.split(re.search("^next: (.*)$", said, re.M).group(1))
     assert command == ["snakemake", "--directory", str(folder)]
     jobs = planned(run(ROOT, SNAKEMAKE, *command[1:], "-n", environment=environment))
