@@ -234,5 +234,10 @@ def export(run: str) -> None:
         job["outputs"][output] = [known.sha256, known.size]
     for (owner, rule), jobs in groups.items():
         write_json(FOLDER / owner / f"{rule}.json", {"record_format_version": FORMAT, "jobs": list(jobs.values())})
+    for owner in (run, SHARED):
+        for path in (FOLDER / owner).glob("*.json"):
+            # what it spoke of is made by other rules now
+            if (owner, path.stem) not in groups and read_json(path).get("record_format_version") == FORMAT:
+                path.unlink()
     digests.save()
     log.info("records of %d files of the run %s", len(now), run)

@@ -358,6 +358,22 @@ def test_a_copy_has_nothing_to_do_whatever_the_times_of_its_files(copied):
     assert planned(snakemake(copied, "-n", "--configfile", config))["train"] == 4, "the record is of other settings"
 
 
+def test_records_go_with_a_rule_whose_files_others_make(finished, monkeypatch):
+    monkeypatch.chdir(finished)
+    records.export("toy")
+    folder = Path("records/toy")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    content = json.loads(before["table.json"])
+    (folder / "main_table.json").write_text(
+        json.dumps(content | {"jobs": [job | {"rule": "main_table"} for job in content["jobs"]]})
+    )
+    (folder / "of_another_snakemake.json").write_text(json.dumps(content | {"record_format_version": 5}))
+    records.export("toy")
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after.pop("of_another_snakemake.json") and after == before
+    (folder / "of_another_snakemake.json").unlink()
+
+
 def test_a_file_that_is_not_the_recorded_one_is_named_and_what_was_made_of_it_is_made_again(copied):
     path = copied / "results/toy/all/seed-0/demo_surfaces/anomaly_maps.npy"
     maps = np.load(path)
