@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from decodiff import tracking
 from decodiff.errors import InputError
 from decodiff.tracking import track
 
@@ -61,3 +62,9 @@ def test_a_configuration_elsewhere_is_refused(checkout, tmp_path_factory):
     shutil.copy(ROOT / "config/demo.yaml", other)
     with pytest.raises(InputError, match="run.yaml: not below .*copy it there"):
         track(other)
+
+
+def test_pulling_without_dvc_says_how_to_install_it(checkout, monkeypatch):
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"^decodiff pull: needs DVC; install it with `pip install -e '\.\[dvc\]'`$"):
+        tracking.pull()
