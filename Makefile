@@ -9,7 +9,7 @@ TORCH := $(if $(wildcard /dev/nvidiactl),requirements-cuda.lock,requirements-cpu
 # Python compiles what is used when it is first used, and keeps that where an image of containers would have it not (each process
 # would compile anew, most of the time that a small job takes)
 unexport PYTHONDONTWRITEBYTECODE
-# nothing that is not in a lock, no file with another checksum; uv in place of pip, which takes ten times as long for so many packages
+# nothing that is not in a lock, no file with another checksum; by uv, as pip is slow with so many packages
 LOCKED := --quiet --no-deps --require-hashes --requirement
 UV := $(VENV)/bin/uv
 INSTALL := $(UV) pip install --system-certs --python
