@@ -432,9 +432,11 @@ def test_what_is_planned_of_disk_and_memory_is_what_the_run_took(finished, tmp_p
     _, _, room = plan.planned(list(map(str, arguments)), 1.0)
     monkeypatch.chdir(tmp_path)
     needs, expected, made, jobs = Needs(plan.config), Counter(), Counter(), Counter()
-    # alike; looked at from time to time, so that one may have ended before it held the most
-    held = max(map(most_memory, finished.glob("logs/toy/*-train.tsv")))
-    for job in plan.jobs_of(plan.workflow.dag):
+    planned_jobs = plan.jobs_of(plan.workflow.dag)
+    trained = [f"{job.wildcards['scope']}-{job.wildcards['seed']}" for job in planned_jobs if job.rule == "train"]
+    # alike; looked at from time to time, so that one may have ended before it was seen to hold the most
+    held = max(most_memory(finished / f"logs/toy/{name}-train.tsv") for name in trained)
+    for job in planned_jobs:
         need = needs.of(job, on_processor=True)
         jobs[job.rule] += 1
         expected[job.rule] += need.kept
