@@ -14,6 +14,7 @@ from nicegui import app, events, run, ui
 from PIL import Image
 
 from decodiff.data.images import as_rgb, decode
+from decodiff.data.pose import posed
 from decodiff.data.views import to_uint8
 from decodiff.errors import InputError
 from decodiff.files import read_csv
@@ -34,7 +35,7 @@ class Answer:
     """What a model says of one image, ready to be shown.
 
     Attributes:
-        image: as it was given, RGB.
+        image: as it was given, RGB, in the category's pose.
         category, reason: that it was taken for, and why.
         score: in [0, 1].
         anomaly_map: float32 ``[crop,crop]`` in [0, 1].
@@ -65,7 +66,7 @@ def answered(pipeline: DeCoDiffPipeline, content: bytes, name: str, category: st
     steps, place = len(estimates) // len(tried), tried.index(chosen.categories[0])
     pictures = to_uint8(pipeline.decode(torch.cat(estimates[place * steps : (place + 1) * steps])))
     return Answer(
-        image,
+        posed(image, pipeline.pose(chosen.categories[0])),
         chosen.categories[0],
         chosen.reasons[0],
         float(chosen.output.scores[0]),

@@ -388,19 +388,20 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _with_augmentations(settings: dict[str, Any]) -> dict[str, Any]:
-    """Give every data set that states no augmentation the one meant for it."""
+def _with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Give every data set that states no augmentation the one meant for it, and what is made of another the pose of that."""
     known, data = settings.get("augmentation", {}), settings.get("data")
     if not isinstance(known, Mapping) or not isinstance(data, Mapping):
         return settings
     completed = {}
     for name, entry in data.items():
-        if isinstance(entry, Mapping) and "augmentation" not in entry:
+        if isinstance(entry, Mapping):
             # made of the images of another: what is meant for those; what is no text is refused with the rest
             of = str(entry.get("of"))
             images, told = (of, data[of]) if isinstance(data.get(of), Mapping) else (name, entry)
             meant = told.get("augmentation", known.get(str(told.get("kind") or images), known.get("default")))
-            entry = {**entry, **({"augmentation": meant} if meant is not None else {})}
+            defaults = {"augmentation": meant, "pose": told.get("pose")}
+            entry = {**{key: value for key, value in defaults.items() if value is not None}, **entry}
         completed[name] = entry
     return {**settings, "data": completed}
 
@@ -504,7 +505,7 @@ def validate(settings: Mapping[str, Any], name: str = "configuration") -> Config
             choice = ", ".join(sorted(known)) or "none"
             raise InputError(f"{name}: recipe: no recipe {reprlib.repr(recipe)} in config/recipes; choose one of {choice}")
         settings = _merged(_read_yaml(known[recipe], "recipe"), settings)
-    settings = _with_single_categories(_with_augmentations(dict(settings)))
+    settings = _with_single_categories(_with_defaults(dict(settings)))
     try:
         return Config.model_validate(settings)
     except ValidationError as error:

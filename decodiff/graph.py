@@ -108,7 +108,9 @@ class TracedModel:
         """As `DeCoDiffPipeline`'s. Raises `InputError` when a map holds NaN."""
         index, size, parts = self.categories.index(category), batch_size or self.batch_size, []
         for start in range(0, len(images), size):
-            crops = to_tensor(self.pipeline.image_processor.crops(images[start : start + size])).to(self.pipeline.device)
+            part = images[start : start + size]
+            seen = self.pipeline.image_processor.crops(part, [self.pipeline.pose(category)] * len(part))
+            crops = to_tensor(seen).to(self.pipeline.device)
             maps, scores, corrections = self._graph(crops, torch.full((len(crops),), index, device=crops.device))
             parts.append((maps.cpu().numpy(), scores.double().cpu().numpy(), to_uint8(corrections)))
         output = DeCoDiffPipelineOutput(*(np.concatenate(values) for values in zip(*parts)))

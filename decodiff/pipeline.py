@@ -23,6 +23,7 @@ from pydantic import ValidationError, model_validator
 
 from decodiff.correction import correct
 from decodiff.data.images import as_rgb, squared
+from decodiff.data.pose import posed
 from decodiff.data.views import cropped, network_input, to_uint8
 from decodiff.errors import InputError
 from decodiff.files import read_json, replacing, write_json
@@ -32,7 +33,7 @@ from decodiff.models.storage import save_network
 from decodiff.models.unet import DeviationUNet, load_unet
 from decodiff.scheduler import DeviationScheduler
 from decodiff.scoring import decoded_maps
-from decodiff.settings import Correction, Image, Inference, Positive, ScheduleLength, Scoring, Section, problems
+from decodiff.settings import Correction, Image, Inference, Pose, Positive, ScheduleLength, Scoring, Section, problems
 from decodiff.timesteps import strided_timesteps
 
 INDEX_FILE = "model_index.json"
@@ -51,12 +52,14 @@ class ModelSettings(Section):
         categories: names by the index that the network knows them by.
         thresholds: score above which an image of a category is called anomalous; a category without held-out normal images has
             none.
+        poses: that images of a category are turned to, see `decodiff.settings.Data`; those of others stay as they are.
         top_pixels: as in `decodiff.settings.Evaluation`.
         image, correction, scoring, inference: as in a configuration.
     """
 
     categories: tuple[str, ...]
     thresholds: dict[str, float] = {}
+    poses: dict[str, Pose] = {}
     top_pixels: Positive = 1
     image: Image
     correction: Correction
@@ -67,8 +70,9 @@ class ModelSettings(Section):
     def _fit(self) -> ModelSettings:
         if not self.categories or len(set(self.categories)) < len(self.categories):
             raise ValueError("categories must be named, each once")
-        if unknown := sorted(set(self.thresholds) - set(self.categories)):
-            raise ValueError(f"thresholds of unknown categories {', '.join(unknown)}")
+        for name in ("thresholds", "poses"):
+            if unknown := sorted(set(getattr(self, name)) - set(self.categories)):
+                raise ValueError(f"{name} of unknown categories {', '.join(unknown)}")
         return self
 
 
@@ -82,23 +86,25 @@ class ImageProcessor:
     def __init__(self, image: Image):
         self.image = image
 
-    def resized(self, image: Picture.Image) -> np.ndarray:
-        """An image of any size and mode at ``resize`` pixels square, uint8 ``[S,S,3]``, as `decodiff.stages.prepare` has it.
+    def resized(self, image: Picture.Image, pose: Pose = "as_is") -> np.ndarray:
+        """An image of any size and mode, turned to the pose, at ``resize`` pixels square, as `decodiff.stages.prepare` has it:
+        uint8 ``[S,S,3]``.
 
         Raises:
             InputError: an image of floating-point numbers or of another mode that has no agreed look.
         """
         named = Path(getattr(image, "filename", "") or "image")
-        return squared(as_rgb(image, named), self.image.resize, self.image.filter)
+        return squared(posed(as_rgb(image, named), pose), self.image.resize, self.image.filter)
 
-    def crops(self, images: Sequence[Picture.Image | np.ndarray]) -> np.ndarray:
-        """uint8 ``[N,crop,crop,3]`` of pictures or of arrays uint8 ``[H,W,3]``."""
+    def crops(self, images: Sequence[Picture.Image | np.ndarray], poses: Sequence[Pose]) -> np.ndarray:
+        """uint8 ``[N,crop,crop,3]`` of pictures or of arrays uint8 ``[H,W,3]``, each turned to its pose."""
         pictures = (Picture.fromarray(image) if isinstance(image, np.ndarray) else image for image in images)
-        return cropped(np.stack([self.resized(picture) for picture in pictures]), self.image.crop)
+        resized = [self.resized(picture, pose) for picture, pose in zip(pictures, poses, strict=True)]
+        return cropped(np.stack(resized), self.image.crop)
 
-    def __call__(self, images: Sequence[Picture.Image | np.ndarray]) -> torch.Tensor:
+    def __call__(self, images: Sequence[Picture.Image | np.ndarray], poses: Sequence[Pose]) -> torch.Tensor:
         """float32 ``[N,3,crop,crop]``, nominally in [-1, 1], of what `crops` takes."""
-        return network_input(self.crops(images), self.image.contrast)
+        return network_input(self.crops(images, poses), self.image.contrast)
 
 
 @dataclass
@@ -106,7 +112,7 @@ class DeCoDiffPipelineOutput(BaseOutput):
     """What a pipeline says of N images.
 
     Attributes:
-        anomaly_maps: float32 ``[N,H,W]`` in [0, 1], of the crop; higher is more anomalous.
+        anomaly_maps: float32 ``[N,H,W]`` in [0, 1], of the crop of the image in its category's pose; higher is more anomalous.
         scores: float64 ``[N]`` in [0, 1].
         corrections: what the networks would have expected, uint8 ``[N,H,W,3]``, in the contrast that they see.
     """
@@ -259,7 +265,12 @@ class DeCoDiffPipeline(DiffusionPipeline):
         """Score above which an image of the category is called anomalous; None where no held-out normal image gave one."""
         return self.settings.thresholds.get(category)
 
-    def _indices(self, category: str | Sequence[str] | None, count: int) -> torch.Tensor:
+    def pose(self, category: str) -> Pose:
+        """That images of the category are turned to."""
+        return self.settings.poses.get(category, "as_is")
+
+    def _named(self, category: str | Sequence[str] | None, count: int) -> list[str]:
+        """The category of each image."""
         if category is None:
             if len(self.categories) > 1:
                 raise InputError(f"category: the model knows several; name one of {', '.join(self.categories)}")
@@ -270,7 +281,7 @@ class DeCoDiffPipeline(DiffusionPipeline):
         for name in names:
             if name not in self.categories:
                 raise InputError(f"category: {name!r} is not one that the model knows: {', '.join(self.categories)}")
-        return torch.tensor([self.categories.index(name) for name in names], device=self.device)
+        return names
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Images float32 ``[B,3,crop,crop]``, nominally in [-1, 1] and in the contrast that the networks see, of latents."""
@@ -348,7 +359,9 @@ class DeCoDiffPipeline(DiffusionPipeline):
             pictures = [images]
         else:
             pictures = list(images)
-        indices, coder = self._indices(category, len(pictures)), Autoencoder(self.vae)
+        names, coder = self._named(category, len(pictures)), Autoencoder(self.vae)
+        indices = torch.tensor([self.categories.index(name) for name in names], device=self.device)
+        poses = [self.pose(name) for name in names]
         settings, steps = self.settings, num_inference_steps or self.settings.correction.steps
         if not pictures:
             raise InputError("images: none given; give at least one")
@@ -358,7 +371,7 @@ class DeCoDiffPipeline(DiffusionPipeline):
 
         def encode(part: slice) -> torch.Tensor:
             # laid out as it comes from a file: other layouts are computed in another order
-            return coder.encode(self.image_processor(pictures[part]).to(self.vae.dtype))[0].contiguous()
+            return coder.encode(self.image_processor(pictures[part], poses[part]).to(self.vae.dtype))[0].contiguous()
 
         latent = torch.cat([encode(part) for part in batches(batch_size or ENCODED_TOGETHER)])
         corrected = torch.cat(

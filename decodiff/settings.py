@@ -31,6 +31,8 @@ ScheduleLength = Annotated[int, Field(gt=0, le=100_000)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 # of Pillow's, by their names there
 ResizeFilter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+# of what is seen in a picture, see `decodiff.data.pose`
+Pose = Literal["as_is", "long_axis"]
 
 
 # what `predict` and `export` write
@@ -133,7 +135,10 @@ class Data(Section):
         hold_out: part of each category's training images that is kept out of training, to choose the threshold on; not with
             the split ``released``.
         of: with ``kind: made``, the data set under ``data`` whose training images it is made of; that one need be in no scope.
-            It has no ``source``, ``split`` and ``hold_out`` of its own, and the other's augmentation if it states none.
+            It has no ``source``, ``split`` and ``hold_out`` of its own, and the other's augmentation and pose if it
+            states none.
+        pose: ``long_axis`` turns every image, and its mask, so that the largest thing in it that differs from the background
+            lies level in the middle, its heavier end to the right: for loose parts that lie in any direction.
         augmentation: of its training images, see below; null: what the top level's ``augmentation`` has for it.
     """
 
@@ -142,6 +147,7 @@ class Data(Section):
     split: Literal["all", "released"] = "all"
     hold_out: Annotated[float, Field(ge=0, lt=1)] = 0.0
     of: Name | None = None
+    pose: Pose = "as_is"
     augmentation: Augmentation = Augmentation()
 
 

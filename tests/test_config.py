@@ -384,6 +384,9 @@ def test_made_defects_go_by_the_data_set_they_are_made_of():
     known = {"demo": {"brightness": 0.1}, "made": {"brightness": 0.3}, "default": {"brightness": 0.2}}
     config = validate(demo(data={"made": {"of": "demo"}, "demo": {}}, scopes={"all": ["made"]}, augmentation=known))
     assert config.data["made"].augmentation.brightness == 0.1
+    data = {"made": {"of": "demo"}, "own": {"kind": "made", "of": "demo", "pose": "as_is"}, "demo": {"pose": "long_axis"}}
+    config = validate(demo(data=data, scopes={"all": ["made", "own"]}))
+    assert (config.data["made"].pose, config.data["own"].pose) == ("long_axis", "as_is")
 
 
 def test_members_keep_the_registrys_order_and_name_single_categories():

@@ -17,9 +17,11 @@ from decodiff.config import load
 from decodiff.data.demo import render
 from decodiff.data.images import read_rgb
 from decodiff.data.maps import own_maps
+from decodiff.data.pose import posed
 from decodiff.data.rows import Row, write_rows
 from decodiff.errors import InputError
 from decodiff.files import sha256, write_json
+from decodiff.graph import TracedModel
 from decodiff.models.autoencoder import Autoencoder, build_autoencoder, load_autoencoder, save_autoencoder
 from decodiff.models.cells import fit_components
 from decodiff.models.unet import build_unet, load_unet
@@ -281,6 +283,27 @@ def test_a_model_goes_to_the_hub_and_comes_back(finished, tmp_path):
 def test_what_cannot_be_published_is_said_in_one_line(finished, tmp_path, arguments, named):
     said = run(finished[0], *DECODIFF, "publish", *arguments, "--output", tmp_path / "out", environment={}, check=False)
     assert named in said and len(said.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+
+
+@one_kind
+@pytest.mark.parametrize("kind", [DeCoDiffPipeline, TracedModel])
+def test_a_category_is_seen_in_its_pose(finished, tmp_path, kind):
+    folder, rows = finished
+    plain, images = DeCoDiffPipeline.from_pretrained(folder / "model"), pictures(folder, rows)[:3]
+    settings = {**plain.settings.model_dump(), "poses": {"ring": "long_axis"}}
+    parts = (plain.vae, plain.unet, plain.scheduler, plain.image_processor)
+    DeCoDiffPipeline(*parts, settings).save_pretrained(tmp_path / "model")
+    model = DeCoDiffPipeline.from_pretrained(tmp_path / "model")
+    asked, expected = (pipeline if kind is DeCoDiffPipeline else kind(pipeline) for pipeline in (model, plain))
+    turned = [posed(image, "long_axis") for image in images]
+    np.testing.assert_array_equal(asked(images, "ring").anomaly_maps, expected(turned, "ring").anomaly_maps)
+    np.testing.assert_array_equal(asked(images, "weave").anomaly_maps, expected(images, "weave").anomaly_maps)
+    predict(str(tmp_path / "model"), [str(folder / rows[0].image)], tmp_path / "found", "ring", threshold=0.5)
+    drawn = next((tmp_path / "found/overlays").rglob("*.png"))
+    answer = model(images[:1], "ring").anomaly_maps[0]
+    np.testing.assert_array_equal(np.asarray(Picture.open(drawn)), np.asarray(overlay(turned[0], answer, SIDE, 0.5)))
+    with pytest.raises(InputError, match="poses of unknown categories bolt"):
+        DeCoDiffPipeline(*parts, {**settings, "poses": {"bolt": "long_axis"}})
 
 
 # ---- predict

@@ -9,7 +9,7 @@ import typer
 
 from decodiff.cli.options import RUNS, STAGES, Dataset, LogFile, Threads, app, begin
 from decodiff.config import load
-from decodiff.settings import ResizeFilter
+from decodiff.settings import Pose, ResizeFilter
 
 
 @app.command(rich_help_panel=RUNS)
@@ -73,6 +73,7 @@ def prepare(
     manifest: Annotated[Path, typer.Argument(help="Manifest of the data set.")],
     resize: Annotated[int, typer.Option(min=1, help="Side of the prepared images in pixels.")],
     filter_name: Annotated[ResizeFilter, typer.Option("--filter", help="Pillow's filter to resize images with.")] = "bicubic",
+    pose: Annotated[Pose, typer.Option(help="That images are turned to; `long_axis` is for loose parts.")] = "as_is",
     output: Annotated[Path | None, typer.Option(help="Folder; by default prepared-<side> beside the manifest.")] = None,
     log: LogFile = None,
     threads: Threads = None,
@@ -81,4 +82,4 @@ def prepare(
     begin(log)
     from decodiff.stages.prepare import prepare as stage
 
-    stage(manifest, resize, output or manifest.parent / f"prepared-{resize}", threads, filter_name)
+    stage(manifest, resize, output or manifest.parent / f"prepared-{resize}", threads, filter_name, pose)

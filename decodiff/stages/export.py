@@ -41,7 +41,7 @@ def export(model: str, kind: GraphFormat, output: Path) -> Path:
     """Write ``model.onnx``, ``model.pt`` or ``model.xml`` (with ``model.bin``) into a new folder, and ``model.json`` beside it.
 
     The graph is that of `decodiff.graph.Graph`, in float32, for any number of images at a time; ``model.json`` says what goes
-    in and what comes out: side, filter and crop of images, categories in the order of their index, and thresholds.
+    in and what comes out: side, filter and crop of images, categories in the order of their index, thresholds, and poses.
 
     Args:
         model: folder of a `DeCoDiffPipeline`, or its id on the hub.
@@ -83,6 +83,7 @@ def export(model: str, kind: GraphFormat, output: Path) -> Path:
                 "image": settings.image.model_dump(),
                 "categories": list(settings.categories),
                 "thresholds": settings.thresholds,
+                "poses": settings.poses,
             },
         )
     return output / name

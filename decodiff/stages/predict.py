@@ -194,7 +194,7 @@ def predict(
             pipeline.to(device())
             computing = TracedModel(pipeline) if runtime == "torchscript" else pipeline
             thresholds = pipeline.settings.thresholds if threshold is None else dict.fromkeys(pipeline.categories, threshold)
-            writer = Writer(output, maps, pipeline.settings.image.resize, thresholds)
+            writer = Writer(output, maps, pipeline.settings.image.resize, thresholds, pipeline.settings.poses)
             _predict(computing, files, table, writer, category, batch_size)
         finally:
             table.close()

@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
+from decodiff.data.pose import posed
 from decodiff.errors import InputError
 from decodiff.files import replacing
-from decodiff.settings import MapFormat, RowFormat
+from decodiff.settings import MapFormat, Pose, RowFormat
 
 # pixels on the longer side of an overlay, at most
 OVERLAY_SIDE = 1024
@@ -183,13 +184,14 @@ class Writer:
         output: folder to write to.
         maps: file format.
         resize: side in pixels that images were resized to before they were cropped.
-        thresholds: by category.
+        thresholds, poses: by category.
     """
 
     output: Path
     maps: MapFormat
     resize: int
     thresholds: Mapping[str, float]
+    poses: Mapping[str, Pose]
 
     def __call__(self, result: Result) -> Prediction:
         """The image's row, once its files are there."""
@@ -198,7 +200,8 @@ class Writer:
             return Prediction(name, error=result.error)
         threshold = self.thresholds.get(result.category)
         _save_map(result.anomaly_map, self.output / "maps" / f"{name}.{self.maps}", self.maps)
-        drawn = overlay(result.image, result.anomaly_map, self.resize, threshold)
+        seen = posed(result.image, self.poses.get(result.category, "as_is"))
+        drawn = overlay(seen, result.anomaly_map, self.resize, threshold)
         _save_picture(drawn, self.output / "overlays" / f"{name}.png")
         _save_picture(Image.fromarray(result.correction), self.output / "corrections" / f"{name}.png")
         # at the six decimals that a model's threshold has

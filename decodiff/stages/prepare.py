@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from decodiff.data.images import Mask, mask_area, mask_files, read_mask, read_rgb, squared
 from decodiff.data.parallel import in_order
+from decodiff.data.pose import placement, posed, turned_mask
 from decodiff.data.rows import Row, read_rows, write_rows
 from decodiff.errors import InputError
 from decodiff.files import GrowingArray, alone, read_array, read_json, remove, write_json, writing
 from decodiff.protocols import PROTOCOLS
-from decodiff.settings import ResizeFilter
+from decodiff.settings import Pose, ResizeFilter
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,20 @@ def resized_mask(mask: Mask, side: int, protocol: str) -> np.ndarray:
     return np.asarray(Image.fromarray(mask_area(mask)).resize(size, method)).astype(np.uint8)
 
 
-def resized_image(path: Path, side: int, filter_name: str, sha256: str) -> np.ndarray:
+def resized_image(path: Path, side: int, filter_name: str, sha256: str, pose: Pose = "as_is") -> np.ndarray:
     """An image at ``side`` pixels square, uint8 ``[S,S,3]``. Raises `InputError` when the file is not the manifest's."""
-    return squared(read_rgb(path, sha256), side, filter_name)
+    return squared(posed(read_rgb(path, sha256), pose), side, filter_name)
+
+
+def _mask(row: Row, root: Path, pose: Pose) -> Mask:
+    """What is marked in an image, in the image's pose; nothing of one without a mask."""
+    if not row.mask:
+        return {Path(row.image): Image.new("L", (row.width, row.height))}
+    mask = read_mask(root / row.mask)
+    if pose == "as_is":
+        return mask
+    to = placement(read_rgb(root / row.image, row.sha256))
+    return {path: turned_mask(picture, to) for path, picture in mask.items()}
 
 
 def _stamp(path: Path | str) -> list[int]:
@@ -57,8 +69,8 @@ def _stamp(path: Path | str) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _key(rows: list[Row], root: Path, resize: int, filter_name: str) -> dict[str, int | str]:
-    """What the arrays depend on: each row with the size and time of its files, the side, and how it is done."""
+def _key(rows: list[Row], root: Path, resize: int, filter_name: str, pose: Pose) -> dict[str, int | str]:
+    """What the arrays depend on: each row with the size and time of its files, and how images are turned and resized."""
     digest = hashlib.sha256()
     for row in rows:
         masks = mask_files(root / row.mask) if row.mask else []
@@ -66,7 +78,7 @@ def _key(rows: list[Row], root: Path, resize: int, filter_name: str) -> dict[str
         files: list[Path | str] = [os.path.join(root, row.image), *masks]
         stamps = [_stamp(path) for path in files]
         digest.update(f"{row} {stamps}\n".encode())
-    return {"format": FORMAT, "resize": resize, "filter": filter_name, "files": digest.hexdigest()}
+    return {"format": FORMAT, "resize": resize, "filter": filter_name, "pose": pose, "files": digest.hexdigest()}
 
 
 def _shapes(split: str, count: int, side: int) -> dict[str, tuple[int, ...]]:
@@ -87,7 +99,9 @@ def _is_complete(output: Path, key: dict[str, int | str], by_split: dict[str, li
     return all((output / f"{split}.csv").is_file() for split in by_split)
 
 
-def _fill(split: str, rows: list[Row], root: Path, resize: int, filter_name: str, folder: Path, threads: int | None) -> None:
+def _fill(
+    split: str, rows: list[Row], root: Path, resize: int, filter_name: str, pose: Pose, folder: Path, threads: int | None
+) -> None:
     """Write a split's arrays, going on after the images that are there already."""
     with ExitStack() as stack:
         shapes = _shapes(split, len(rows), resize)
@@ -99,10 +113,10 @@ def _fill(split: str, rows: list[Row], root: Path, resize: int, filter_name: str
             array.cut(done)
 
         def items(row: Row) -> list[np.ndarray]:
-            image = resized_image(root / row.image, resize, filter_name, row.sha256)
+            image = resized_image(root / row.image, resize, filter_name, row.sha256, pose)
             if split != "test":
                 return [image]
-            mask = read_mask(root / row.mask) if row.mask else {Path(row.image): Image.new("L", (row.width, row.height))}
+            mask = _mask(row, root, pose)
             return [image, *(resized_mask(mask, resize, protocol) for protocol in PROTOCOLS)]
 
         results = in_order(items, rows[done:], threads)
@@ -112,7 +126,12 @@ def _fill(split: str, rows: list[Row], root: Path, resize: int, filter_name: str
 
 
 def prepare(
-    manifest: Path, resize: int, output: Path, threads: int | None = None, filter_name: ResizeFilter = "bicubic"
+    manifest: Path,
+    resize: int,
+    output: Path,
+    threads: int | None = None,
+    filter_name: ResizeFilter = "bicubic",
+    pose: Pose = "as_is",
 ) -> None:
     """Write the arrays of a data set, unless they are there already.
 
@@ -127,12 +146,13 @@ def prepare(
         output: folder for the arrays.
         threads: images to decode at a time; by default as many as there are cores.
         filter_name: Pillow's filter that images are resized with; masks are resized as the protocols say.
+        pose: that images and masks are turned to before, see `decodiff.settings.Data`.
 
     Raises:
         InputError: a file of the manifest is missing, damaged, or not the one the manifest was written for.
     """
     rows, root = read_rows(manifest), manifest.parent
-    key = _key(rows, root, resize, filter_name)
+    key = _key(rows, root, resize, filter_name, pose)
     trained = [row for row in rows if row.split == "train"]
     by_split = dict(zip(PREPARED_SPLITS, (trained, [row for row in rows if row.split != "train"])))
     partial = output.with_name(f".{output.name}.part")
@@ -144,7 +164,7 @@ def prepare(
             remove(partial)
             write_json(partial / KEY_FILE, key)
         for split, chosen in by_split.items():
-            _fill(split, chosen, root, resize, filter_name, partial, threads)
+            _fill(split, chosen, root, resize, filter_name, pose, partial, threads)
             write_rows(partial / f"{split}.csv", chosen)
             log.info("%s: %d images of %d×%d pixels, %s", split, len(chosen), resize, resize, filter_name)
         remove(output)

@@ -198,6 +198,7 @@ def publish(run: Path, models: Path, output: Path, scope: str | None = None, see
     settings = {
         "categories": list(names.values()),
         "thresholds": {names[name]: value for name, value in _thresholds(run, scope, seed, categories).items()},
+        "poses": {names[name]: pose for name in categories if (pose := config.data[name.split("/", 1)[0]].pose) != "as_is"},
         "top_pixels": config.evaluation.top_pixels,
         **{name: getattr(config, name).model_dump(mode="json") for name in ("correction", "scoring", "inference")},
     }

@@ -71,7 +71,8 @@ rule prepare:
         code=code_hash("decodiff.stages.prepare"),
         resize=CONFIG.image.resize,
         filter=CONFIG.image.filter,
+        pose=lambda wildcards: CONFIG.data[wildcards.dataset].pose,
         output=lambda wildcards, output: folder(output[0]),
     shell:
-        "decodiff prepare {input.manifest:q} --resize {params.resize} --filter {params.filter} --output {params.output:q} "
+        "decodiff prepare {input.manifest:q} --resize {params.resize} --filter {params.filter} --pose {params.pose} --output {params.output:q} "
         "--threads {threads} --log {log:q}"
