@@ -7,15 +7,18 @@ import re
 import shlex
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from decodiff.config import SOURCE, validate
+from decodiff.data.images import read_rgb
 from decodiff.data.layouts import Entry
 from decodiff.data.manifest import PROBLEMS_SHOWN, check_entries, shared_images
 from decodiff.data.own_images import OwnImages, only_normal, read_own
+from decodiff.data.pose import lie_in_any_direction, placement
 from decodiff.data.registry import REGISTRY
 from decodiff.data.rows import Row
 from decodiff.devices import device
@@ -39,6 +42,8 @@ HOLD_OUT = 0.1
 FEWEST = 10
 # sides; images are resized to squares
 ELONGATED = 2
+# normal images that are looked at for how parts lie in them
+POSES_SEEN = 40
 
 
 def _check_folder(folder: Path, images: Path) -> None:
@@ -85,11 +90,21 @@ def _recipe(kind: str) -> dict[str, Any]:
     return chosen
 
 
-def _settings(name: str, source: str, own: OwnImages, rows: list[Row]) -> dict[str, Any]:
+def _are_loose(entries: Sequence[Entry]) -> bool:
+    """Whether normal images show loose parts that lie in any direction."""
+    normal = [entry.image for entry in entries if not entry.label]
+    seen = normal[:: max(1, len(normal) // POSES_SEEN)][:POSES_SEEN]
+    return lie_in_any_direction([placement(read_rgb(path)) for path in seen])
+
+
+def _settings(name: str, source: str, own: OwnImages, rows: list[Row], are_loose: bool) -> dict[str, Any]:
     """What a configuration says of the images, with defects made in held-out ones where there are no real ones to test on."""
     data: dict[str, Any] = {"kind": "folder" if own.layout == "mvtec" else own.layout, "source": source}
     if not any(row.split == "validation" for row in rows):
         data["hold_out"] = HOLD_OUT
+    if are_loose:
+        # what lies one way is not to be mirrored or turned round again
+        data |= {"pose": "long_axis", "augmentation": {}}
     if any(row.label for row in rows):
         return {"run": name, "data": {name: data}, "scopes": {"all": [name]}}
     made = f"{name}-made"
@@ -149,7 +164,8 @@ def new(folder: Path, images: Path) -> list[str]:
     rows = _checked(images, own)
     source = LIST if own.layout == "csv" else str(images.absolute())
     kind = "cpu" if device().type == "cpu" else "cuda"
-    settings = _settings(_name(folder), source, own, rows) | _recipe(kind)
+    are_loose = _are_loose(own.entries)
+    settings = _settings(_name(folder), source, own, rows, are_loose) | _recipe(kind)
     validate(settings, str(folder / CONFIG))
     if own.layout == "csv":
         write_csv(folder / LIST, LIST_COLUMNS, map(_listed, own.entries))
@@ -163,6 +179,8 @@ def new(folder: Path, images: Path) -> list[str]:
     lines = [f"{images}: {len(rows)} images, {own.how}", *_found(rows)]
     if is_normal:
         lines.append("  none is anomalous: the report will show whether defects made in images held out are found")
+    if are_loose:
+        lines.append("  loose parts in any direction: they will be turned to one, `pose: long_axis`")
     lines += [
         f"{folder / CONFIG}: {'recipe `small`, as there is no GPU' if kind == 'cpu' else 'settings of config/gpu.yaml'}",
         f"  an estimate: {summary(plan, 'CPU' if kind == 'cpu' else 'GPU')}",

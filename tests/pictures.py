@@ -2,11 +2,15 @@
 
 import csv
 import json
+import math
 import tarfile
 import zipfile
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
+
+# of a picture of a nail
+GROUND, STEEL, MARK = (200, 205, 210), (90, 80, 70), (250, 60, 60)
 
 
 def picture(path, size=(10, 8), value=None, mode="RGB"):
@@ -141,3 +145,25 @@ def zip_of(root, path, extra=None):
         if extra is not None:
             archive.writestr(*extra)
     return path
+
+
+def nail(angle, moved, size=(160, 120), mark=(30, 4), scale=4):
+    """A nail, its head to the right at angle 0 and with a red mark at a place of its own, clockwise by ``angle``; its mask."""
+    image = Image.new("RGB", [scale * side for side in size], GROUND)
+    mask = Image.new("L", image.size)
+    cosine, sine = math.cos(angle), math.sin(angle)
+
+    def place(x, y):
+        at = size[0] / 2 + moved[0] + cosine * x - sine * y, size[1] / 2 + moved[1] + sine * x + cosine * y
+        return tuple(scale * value for value in at)
+
+    def box(left, top, right, bottom):
+        return [place(*corner) for corner in ((left, top), (right, top), (right, bottom), (left, bottom))]
+
+    draw = ImageDraw.Draw(image)
+    draw.polygon(box(-40, -5, 30, 5), fill=STEEL)
+    draw.polygon(box(30, -12, 40, 12), fill=STEEL)
+    marked = box(mark[0] - 9, mark[1] - 4, mark[0] - 1, mark[1] + 1)
+    draw.polygon(marked, fill=MARK)
+    ImageDraw.Draw(mask).polygon(marked, fill=255)
+    return image.resize(size, Image.Resampling.BOX), mask.resize(size, Image.Resampling.NEAREST)

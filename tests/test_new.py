@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import yaml
 from commands import ROOT, SNAKEMAKE, planned, run
-from pictures import area, make_mvtec, picture
+from pictures import area, make_mvtec, nail, picture
 from PIL import Image
 
 from decodiff import new as module
@@ -19,6 +19,7 @@ from decodiff.data.rows import read_rows
 from decodiff.errors import InputError
 from decodiff.new import CONFIG, FEWEST, GPU_EPOCH_IMAGES, LIST, new
 from decodiff.planning.work import Work
+from decodiff.settings import Augmentation
 from decodiff.stages.fetch import fetch
 from decodiff.stages.make_defects import make_defects
 
@@ -197,6 +198,20 @@ def test_it_says_what_it_found(tmp_path, unplanned):
         "  nuts: 12 normal, 3 anomalous (bent 3) with no masks; 16×12 to 40×16 pixels",
         "  more than 2 times as long as wide, and distorted into squares: 1",
     ]
+
+
+def test_loose_parts_that_lie_in_any_direction_are_turned(tmp_path, unplanned):
+    for name, turns in (("any", 0.6), ("one", 0)):
+        (tmp_path / name).mkdir()
+        for index in range(FEWEST + 2):
+            nail(turns * index, (index % 4, index // 4))[0].save(tmp_path / name / f"{index:02d}.png")
+    said = new(tmp_path / "run", tmp_path / "any")
+    assert "  loose parts in any direction: they will be turned to one, `pose: long_axis`" in said
+    config = load(tmp_path / "run" / CONFIG)
+    for data in ("run", "run-made"):
+        assert config.data[data].pose == "long_axis" and config.data[data].augmentation == Augmentation()
+    assert not any("pose" in line for line in new(tmp_path / "still", tmp_path / "one"))
+    assert load(tmp_path / "still" / CONFIG).data["still"].pose == "as_is"
 
 
 def test_what_it_says_to_type_next_is_planned_by_snakemake(tmp_path):

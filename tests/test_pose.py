@@ -4,42 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from pictures import make_mvtec
-from PIL import Image, ImageDraw
+from pictures import GROUND, STEEL, make_mvtec, nail
+from PIL import Image
 
-from decodiff.data.pose import _parted, placement, posed, turned, turned_mask
+from decodiff.data.pose import _parted, lie_in_any_direction, placement, posed, turned, turned_mask
 from decodiff.stages.fetch import fetch
 from decodiff.stages.prepare import prepare
-
-GROUND, STEEL, MARK = (200, 205, 210), (90, 80, 70), (250, 60, 60)
-
-
-def part(angle, moved, size=(160, 120), mark=(30, 4), scale=4):
-    """A nail, its head to the right at angle 0 and with a red mark at a place of its own, clockwise by ``angle``; its mask."""
-    image = Image.new("RGB", [scale * side for side in size], GROUND)
-    mask = Image.new("L", image.size)
-    cosine, sine = math.cos(angle), math.sin(angle)
-
-    def place(x, y):
-        at = size[0] / 2 + moved[0] + cosine * x - sine * y, size[1] / 2 + moved[1] + sine * x + cosine * y
-        return tuple(scale * value for value in at)
-
-    def box(left, top, right, bottom):
-        return [place(*corner) for corner in ((left, top), (right, top), (right, bottom), (left, bottom))]
-
-    draw = ImageDraw.Draw(image)
-    draw.polygon(box(-40, -5, 30, 5), fill=STEEL)
-    draw.polygon(box(30, -12, 40, 12), fill=STEEL)
-    marked = box(mark[0] - 9, mark[1] - 4, mark[0] - 1, mark[1] + 1)
-    draw.polygon(marked, fill=MARK)
-    ImageDraw.Draw(mask).polygon(marked, fill=255)
-    return image.resize(size, Image.Resampling.BOX), mask.resize(size, Image.Resampling.NEAREST)
 
 
 @pytest.mark.parametrize(("angle", "moved"), [(0.4, (5, -8)), (1.6, (-12, 3)), (3.0, (8, 8)), (-2.2, (0, 0)), (-0.9, (20, 10))])
 def test_a_part_comes_out_alike_however_it_lies(angle, moved):
-    upright, _ = part(0, (0, 0))
-    image, _ = part(angle, moved)
+    upright, _ = nail(0, (0, 0))
+    image, _ = nail(angle, moved)
     found = placement(image)
     assert abs(math.remainder(found.angle - angle, 2 * math.pi)) < 0.03
     np.testing.assert_allclose(found.centre, ((80 + moved[0]) / 160, (60 + moved[1]) / 160), atol=0.004)
@@ -54,7 +30,7 @@ def test_a_part_comes_out_alike_however_it_lies(angle, moved):
 
 @pytest.mark.parametrize("angle", [0.7, 2.5, -1.2])
 def test_a_mask_lies_where_its_image_shows_the_defect(angle):
-    image, mask = part(angle, (6, -4))
+    image, mask = nail(angle, (6, -4))
     to = placement(image)
     red = np.asarray(turned(image, to)).astype(int) @ (1, -1, 0) > 95
     marked = np.asarray(turned_mask(mask, to)) > 0
@@ -106,10 +82,27 @@ def test_values_are_parted_where_the_groups_differ_most():
     assert between(_parted(values)) > 0.995 * best
 
 
+def turned_by(angles):
+    return [placement(nail(angle, (index % 5, index % 3))[0]) for index, angle in enumerate(angles)]
+
+
+def test_parts_are_told_that_lie_in_any_direction():
+    anyhow = turned_by(np.linspace(0, 6, 10))
+    assert all(part.is_whole and 2 < part.elongation < 6 for part in anyhow)
+    assert lie_in_any_direction(anyhow)
+    assert not lie_in_any_direction(turned_by([0.5, 0.45, 0.55, 0.5 + math.pi, 0.48])), "one way, but for half a turn"
+    assert not lie_in_any_direction([])
+    discs = Image.new("RGB", (60, 60), GROUND)
+    discs.paste(STEEL, (20, 20, 40, 40))
+    assert not lie_in_any_direction([*anyhow, *[placement(discs)] * 2]), "not all are elongated"
+    cut = [placement(nail(part.angle, (65, 0))[0]) for part in anyhow]
+    assert not lie_in_any_direction(cut), "they lie beyond the border"
+
+
 def test_prepared_images_and_masks_are_in_the_pose(tmp_path):
     root = make_mvtec(tmp_path / "mine")
     for index, path in enumerate(sorted(root.glob("bolt/t*/*/*.png"))):
-        image, mask = part(1.1 * index, (index, 4))
+        image, mask = nail(1.1 * index, (index, 4))
         image.save(path)
         if "bent" in str(path):
             mask.save(root / "bolt/ground_truth/bent/000_mask.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ BORDER = 0.02
 LEVELS = 256
 # side in pixels of the square that a part is turned into: of a picture with a longer side the square would not fit in memory
 MOST_SIDE = 8192
+# of parts that are worth turning: how much longer than wide, which share of all, and how far at most their directions agree
+LEAST_ELONGATION, LEAST_SHARE, MOST_AGREEMENT = 2.0, 0.9, 0.9
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,14 @@ class Placement:
     Attributes:
         centre: of its length, x and y from the upper left corner of the picture, in units of the picture's longer side.
         angle: from level to the end that is heavier, clockwise in radians.
+        elongation: how much further its pixels spread along its axis than across, at least 1; infinite of a line.
+        is_whole: whether it touches no border of the picture.
     """
 
     centre: tuple[float, float]
     angle: float
+    elongation: float
+    is_whole: bool
 
 
 def _at_most(picture: Image.Image, side: int, resample: Image.Resampling) -> Image.Image:
@@ -72,18 +79,29 @@ def placement(image: Image.Image) -> Placement:
     scale = np.divide(image.size, small.size) / max(image.size)
     distances = _distances(small) if min(small.size) > 2 else np.zeros((1, 1))
     if distances.min() == distances.max():
-        return Placement((image.width / max(image.size) / 2, image.height / max(image.size) / 2), 0.0)
+        return Placement((image.width / max(image.size) / 2, image.height / max(image.size) / 2), 0.0, 1.0, False)
     labels, count = ndimage.label(distances > _parted(distances))
     areas = ndimage.sum_labels(np.ones_like(labels), labels, np.arange(1, count + 1))
     part = ndimage.binary_fill_holes(labels == 1 + int(np.argmax(areas)))
     points = (np.argwhere(part)[:, ::-1] + 0.5) * scale
     middle = points.mean(axis=0)
-    axis = np.linalg.eigh(np.cov((points - middle).T, bias=True))[1][:, 1]
+    spreads, axes = np.linalg.eigh(np.cov((points - middle).T, bias=True))
+    axis = axes[:, 1]
     along = (points - middle) @ axis
     if (along**3).mean() > 0:
         axis, along = -axis, -along
     x, y = middle + axis * (along.min() + along.max()) / 2
-    return Placement((float(x), float(y)), math.atan2(axis[1], axis[0]))
+    elongation = math.sqrt(spreads[1] / spreads[0]) if spreads[0] > 0 else math.inf
+    is_whole = not (part[[0, -1]].any() or part[:, [0, -1]].any())
+    return Placement((float(x), float(y)), math.atan2(axis[1], axis[0]), elongation, is_whole)
+
+
+def lie_in_any_direction(parts: Sequence[Placement]) -> bool:
+    """Whether pictures show loose, elongated parts whose axes differ, so that turning them makes them alike."""
+    loose = [part for part in parts if part.is_whole and part.elongation >= LEAST_ELONGATION]
+    # of axes, which are the same after half a turn
+    agreement = abs(sum(complex(math.cos(2 * part.angle), math.sin(2 * part.angle)) for part in loose))
+    return len(loose) >= max(1, LEAST_SHARE * len(parts)) and agreement <= MOST_AGREEMENT * len(loose)
 
 
 def _matrix(to: Placement, side: int, moved: tuple[int, int] = (0, 0)) -> tuple[float, ...]:
