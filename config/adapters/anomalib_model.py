@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
 import torch
 from anomalib.data import Folder
-from anomalib.models import Dinomaly, Draem, EfficientAd, Ganomaly, Padim, Patchcore
+from anomalib.models import AnomalibModule, Dinomaly, Draem, EfficientAd, Ganomaly, Padim, Patchcore
 from anomalib.models.image.efficient_ad import lightning_model as efficient_ad
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Trainer
@@ -44,7 +45,9 @@ def local_backbones(weights: Path) -> None:
     """Have timm read pretrained weights from a folder instead of fetching them."""
     create = timm.create_model
 
-    def from_folder(name: str, *arguments, pretrained: bool = False, pretrained_cfg=None, **settings):
+    def from_folder(
+        name: str, *arguments: Any, pretrained: bool = False, pretrained_cfg: Any = None, **settings: Any
+    ) -> torch.nn.Module:
         if pretrained:
             settings["pretrained_cfg_overlay"] = {"file": str(weights / f"{name}.safetensors")}
         return create(name, *arguments, pretrained=pretrained, pretrained_cfg=pretrained_cfg, **settings)
@@ -62,7 +65,7 @@ def needed(name: str, weights: Path | None) -> None:
         sys.exit(f"{weights}: no {missing[0]}, which {name} needs; put it there")
 
 
-def built(name: str, side: int, train: Path, weights: Path | None):
+def built(name: str, side: int, train: Path, weights: Path | None) -> tuple[AnomalibModule, Compose]:
     """A model for pictures of ``side`` pixels, with anomalib's own settings, and what it does to pictures first."""
     if name == "dinomaly":
         transform = Compose([Resize((DINO_SIDE, DINO_SIDE), antialias=True), Normalize(PRETRAINED_MEAN, PRETRAINED_STD)])
@@ -73,6 +76,7 @@ def built(name: str, side: int, train: Path, weights: Path | None):
         sides = (max(side, 256),) * 2 if name == "efficient_ad" else (side, side)
         transform = Compose([Resize(sides, antialias=True)])
     settings = {"pre_processor": PreProcessor(transform=transform), **PLAIN}
+    model: AnomalibModule
     match name:
         case "ganomaly":
             model = Ganomaly(batch_size=BATCH_IMAGES, **settings)
@@ -87,12 +91,13 @@ def built(name: str, side: int, train: Path, weights: Path | None):
         case "dinomaly":
             model = Dinomaly(**settings)
         case "efficient_ad":
+            assert weights is not None  # as `needed` has seen
             efficient_ad.get_pretrained_weights_dir = lambda: weights
             model = EfficientAd(imagenet_dir=weights / "imagenette", **settings)
     return model, transform
 
 
-def trained(name: str, model, train: Path, minutes: float, work: Path) -> None:
+def trained(name: str, model: AnomalibModule, train: Path, minutes: float, work: Path) -> None:
     """Train for so many minutes, or as long as its schedule is."""
     categories = sorted(path for path in train.iterdir() if path.is_dir())
     batch = 1 if name == "efficient_ad" else BATCH_IMAGES
@@ -112,7 +117,7 @@ def trained(name: str, model, train: Path, minutes: float, work: Path) -> None:
     Trainer(**length | limit | settings | model.trainer_arguments).fit(model, datamodule=data)
 
 
-def maps_of(name: str, model, pictures: torch.Tensor) -> torch.Tensor:
+def maps_of(name: str, model: AnomalibModule, pictures: torch.Tensor) -> torch.Tensor:
     """Anomaly maps ``[N,h,w]`` of pictures as the model takes them.
 
     GANomaly scores pictures and has no map: the score is spread by the error of its reconstruction, so that the map's largest
@@ -128,7 +133,7 @@ def maps_of(name: str, model, pictures: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def write_maps(name: str, model, transform, test: Path, maps: Path, side: int) -> float:
+def write_maps(name: str, model: AnomalibModule, transform: Compose, test: Path, maps: Path, side: int) -> float:
     """Write a map of each test picture; gives pictures per second."""
     paths = sorted(test.glob("*/*.png"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
