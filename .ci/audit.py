@@ -1,6 +1,7 @@
 """Ask an advisory service about every locked package, by pip-audit; other arguments go to it.
 
-Ends with 1 when a vulnerability is known. A service that does not answer is said, and is no failure: the locks pin checksums.
+Ends with 1 when a vulnerability is known, or when pip-audit itself fails. A service that does not answer is said, and is no
+failure: the locks pin checksums.
 """
 
 import json
@@ -15,6 +16,9 @@ LOCKS = [
     for path in sorted(ROOT.glob(pattern))
 ]
 
+# in what pip-audit writes when the service, and not the lock or pip-audit itself, is at fault
+UNANSWERED = ("requests.exceptions.", "ServiceError", "your network may be blocking this service")
+
 
 def audited(lock: str, options: list[str]) -> list[dict]:
     """What pip-audit says of each package of a lock."""
@@ -22,7 +26,10 @@ def audited(lock: str, options: list[str]) -> list[dict]:
     command += ["--format", "json", "--progress-spinner", "off", *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if not done.stdout.strip():
-        print(f"{lock}: not audited: {done.stderr.strip().splitlines()[-1]}")
+        reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        if not any(name in done.stderr for name in UNANSWERED):
+            sys.exit(f"{lock}: pip-audit failed: {reason}")
+        print(f"{lock}: not audited: {reason}")
         return []
     return json.loads(done.stdout)["dependencies"]
 

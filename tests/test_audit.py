@@ -16,8 +16,8 @@ PYTHON = ROOT / ".venv-tools/bin/python"
 pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason="needs the environment of `make audit`")
 
 
-def audit(address):
-    command = [PYTHON, ".ci/audit.py", "--vulnerability-service", "osv", "--osv-url", address]
+def audit(address, *options):
+    command = [PYTHON, ".ci/audit.py", "--vulnerability-service", "osv", "--osv-url", address, *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -57,3 +57,8 @@ def test_a_service_that_does_not_answer_is_said():
     done = audit("http://127.0.0.1:9/")
     said = re.findall("(.*): not audited", done.stdout)
     assert done.returncode == 0 and sorted(said) == sorted(LOCKS)
+
+
+def test_an_audit_that_cannot_run_fails():
+    done = audit("http://127.0.0.1:9/", "--no-such-option")
+    assert done.returncode == 1 and re.search("pip-audit failed: .*--no-such-option", done.stderr)
