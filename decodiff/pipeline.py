@@ -96,13 +96,14 @@ class ImageProcessor:
         named = Path(getattr(image, "filename", "") or "image")
         return squared(posed(as_rgb(image, named), pose), self.image.resize, self.image.filter)
 
-    def crops(self, images: Sequence[Picture.Image | np.ndarray], poses: Sequence[Pose]) -> np.ndarray:
-        """uint8 ``[N,crop,crop,3]`` of pictures or of arrays uint8 ``[H,W,3]``, each turned to its pose."""
-        pictures = (Picture.fromarray(image) if isinstance(image, np.ndarray) else image for image in images)
-        resized = [self.resized(picture, pose) for picture, pose in zip(pictures, poses, strict=True)]
+    def crops(self, images: Sequence[Picture.Image | np.ndarray], poses: Sequence[Pose] | None = None) -> np.ndarray:
+        """uint8 ``[N,crop,crop,3]`` of pictures or of arrays uint8 ``[H,W,3]``, each turned to its pose; None leaves them."""
+        pictures = [Picture.fromarray(image) if isinstance(image, np.ndarray) else image for image in images]
+        asked: Sequence[Pose] = poses or ["as_is"] * len(pictures)
+        resized = [self.resized(picture, pose) for picture, pose in zip(pictures, asked, strict=True)]
         return cropped(np.stack(resized), self.image.crop)
 
-    def __call__(self, images: Sequence[Picture.Image | np.ndarray], poses: Sequence[Pose]) -> torch.Tensor:
+    def __call__(self, images: Sequence[Picture.Image | np.ndarray], poses: Sequence[Pose] | None = None) -> torch.Tensor:
         """float32 ``[N,3,crop,crop]``, nominally in [-1, 1], of what `crops` takes."""
         return network_input(self.crops(images, poses), self.image.contrast)
 

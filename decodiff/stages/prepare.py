@@ -70,7 +70,7 @@ def _stamp(path: Path | str) -> list[int]:
 
 
 def _key(rows: list[Row], root: Path, resize: int, filter_name: str, pose: Pose) -> dict[str, int | str]:
-    """What the arrays depend on: each row with the size and time of its files, and how images are turned and resized."""
+    """What the arrays depend on: the rows, size and time of their files, the side, and how images are turned and resized."""
     digest = hashlib.sha256()
     for row in rows:
         masks = mask_files(root / row.mask) if row.mask else []
