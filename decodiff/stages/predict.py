@@ -194,7 +194,8 @@ def predict(
             pipeline.to(device())
             computing = TracedModel(pipeline) if runtime == "torchscript" else pipeline
             thresholds = pipeline.settings.thresholds if threshold is None else dict.fromkeys(pipeline.categories, threshold)
-            writer = Writer(output, maps, pipeline.settings.image.resize, thresholds, pipeline.settings.poses)
+            poses = {name: pipeline.pose(name) for name in pipeline.categories}
+            writer = Writer(output, maps, pipeline.settings.image.resize, thresholds, poses)
             _predict(computing, files, table, writer, category, batch_size)
         finally:
             table.close()

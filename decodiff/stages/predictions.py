@@ -200,7 +200,7 @@ class Writer:
             return Prediction(name, error=result.error)
         threshold = self.thresholds.get(result.category)
         _save_map(result.anomaly_map, self.output / "maps" / f"{name}.{self.maps}", self.maps)
-        seen = posed(result.image, self.poses.get(result.category, "as_is"))
+        seen = posed(result.image, self.poses[result.category])
         drawn = overlay(seen, result.anomaly_map, self.resize, threshold)
         _save_picture(drawn, self.output / "overlays" / f"{name}.png")
         _save_picture(Image.fromarray(result.correction), self.output / "corrections" / f"{name}.png")
