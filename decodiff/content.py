@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch.nn import functional
@@ -24,18 +26,25 @@ DETAILED = 0.5
 DETAIL_CELL = 8
 # below this opacity a cell counts as clean
 LEAST_OPACITY = 0.02
+# standard deviations of a blur, beyond which nothing is seen
+BLUR_REACH = 5
 
 
-def _log_uniform(low: float, high: float, count: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.exp(math.log(low) + torch.rand(count, generator=generator) * math.log(high / low))
+def _uniform(generator: torch.Generator) -> float:
+    return float(torch.rand(1, generator=generator))
+
+
+def _normal(generator: torch.Generator) -> float:
+    return float(torch.randn(1, generator=generator))
 
 
 def _one(low: float, high: float, generator: torch.Generator) -> float:
-    return float(_log_uniform(low, high, 1, generator))
+    """Log-uniform."""
+    return low * (high / low) ** _uniform(generator)
 
 
 def _sign(generator: torch.Generator) -> int:
-    return 1 if torch.rand(1, generator=generator) < 0.5 else -1
+    return 1 if _uniform(generator) < 0.5 else -1
 
 
 def _integer(low: int, high: int, generator: torch.Generator) -> int:
@@ -43,20 +52,70 @@ def _integer(low: int, high: int, generator: torch.Generator) -> int:
     return int(torch.randint(low, high, (1,), generator=generator))
 
 
-def _field(side: int, knots: int, generator: torch.Generator) -> torch.Tensor:
-    """A smooth random field of standard deviation about 1, ``[1,side,side]``, bilinear between ``knots``² values."""
-    knot = torch.randn(1, 1, knots + 1, knots + 1, generator=generator)
-    return functional.interpolate(knot, (side, side), mode="bilinear", align_corners=True)[0]
+@dataclass(frozen=True)
+class Box:
+    """The part of an image that a region lies in: rows and columns, the end not included."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows[1] - self.rows[0], self.columns[1] - self.columns[0]
+
+    def of(self, image: torch.Tensor) -> torch.Tensor:
+        """The part of ``[…,S,S]``, a view."""
+        return image[..., slice(*self.rows), slice(*self.columns)]
+
+    def places(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows, float32 ``[h,1]``, and columns, float32 ``[1,w]``."""
+        return torch.arange(*self.rows).float()[:, None], torch.arange(*self.columns).float()
 
 
-def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian blur of ``[C,S,S]``; weights are normalised at the border."""
-    places = torch.arange(image.shape[-1], dtype=torch.float32)
-    weights = torch.exp(-(places[:, None] - places).square() / (2 * sigma**2))
-    # far weights are subnormal numbers, which processors are slow with
-    weights = torch.where(weights < 1e-12, 0.0, weights)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return weights @ image @ weights.T
+def _box(low: Sequence[float], high: Sequence[float], side: int) -> Box | None:
+    """Around row and column ``low`` to ``high``, within the image; ``None`` where nothing of it is."""
+    ends = [(max(math.floor(first), 0), min(math.ceil(last) + 1, side)) for first, last in zip(low, high)]
+    return Box(*ends) if all(first < last for first, last in ends) else None
+
+
+@cache
+def _interpolation(side: int, knots: int) -> torch.Tensor:
+    """Weights of linear interpolation between values at `knots + 1` places across an image, float32 ``[side,knots + 1]``."""
+    distance = torch.arange(side)[:, None] * (knots / (side - 1)) - torch.arange(knots + 1)
+    return (1 - distance.abs()).clamp(min=0)
+
+
+def _field(knot: torch.Tensor, box: Box, side: int) -> torch.Tensor:
+    """What of a field that is bilinear between values ``[n + 1,n + 1]`` all over the image lies in the box, ``[h,w]``."""
+    weights = _interpolation(side, len(knot) - 1)
+    return weights[slice(*box.rows)] @ knot @ weights[slice(*box.columns)].T
+
+
+def _smooth(knots: int, box: Box, side: int, generator: torch.Generator) -> torch.Tensor:
+    """A smooth random field of standard deviation about 1, ``[h,w]``."""
+    return _field(torch.randn(knots + 1, knots + 1, generator=generator), box, side)
+
+
+def _gaussian(ends: tuple[int, int], side: int, sigma: float) -> tuple[slice, torch.Tensor]:
+    """Pixels that a Gaussian blur takes those of ``ends`` from, and its weights ``[to,from]``, normalised at the border."""
+    reach = math.ceil(BLUR_REACH * sigma)
+    seen = max(ends[0] - reach, 0), min(ends[1] + reach, side)
+    weights = torch.exp(-(torch.arange(*ends)[:, None] - torch.arange(*seen)).square() / (2 * sigma**2))
+    return slice(*seen), weights / weights.sum(dim=1, keepdim=True)
+
+
+def _blurred(image: torch.Tensor, box: Box, sigma: float) -> torch.Tensor:
+    """Gaussian blur of ``[C,S,S]`` in the box, ``[C,h,w]``."""
+    (rows, down), (columns, right) = (_gaussian(ends, image.shape[-1], sigma) for ends in (box.rows, box.columns))
+    return down @ image[:, rows, columns] @ right.T
+
+
+def _grain(box: Box, side: int, sigma: float, generator: torch.Generator) -> torch.Tensor:
+    """White noise, blurred, of standard deviation 1, ``[h,w]``."""
+    (rows, down), (columns, right) = (_gaussian(ends, side, sigma) for ends in (box.rows, box.columns))
+    white = torch.randn(rows.stop - rows.start, columns.stop - columns.start, generator=generator)
+    down, right = (weights / weights.square().sum(dim=1, keepdim=True).sqrt() for weights in (down, right))
+    return down @ white @ right.T
 
 
 # ---- where
@@ -69,103 +128,111 @@ def _detail(images: torch.Tensor) -> torch.Tensor:
     return (squares - squares.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt() + 1e-4
 
 
-def _centres(detail: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
-    """Row and column of one centre per image, float ``[B,2]``."""
-    count, across = len(detail), side // DETAIL_CELL
+def _centres(detail: torch.Tensor, side: int, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Rows and columns of the centres of an image's regions, float ``[count,2]``."""
+    across = side // DETAIL_CELL
     anywhere = torch.rand(count, 2, generator=generator) * side
-    square = torch.multinomial(detail, 1, generator=generator)[:, 0]
+    square = torch.multinomial(detail, count, replacement=True, generator=generator)
     within = torch.rand(count, 2, generator=generator)
     detailed = (torch.stack([square // across, square % across], dim=1) + within) * DETAIL_CELL
     return torch.where(torch.rand(count, 1, generator=generator) < DETAILED, detailed, anywhere)
 
 
-def _blobs(detail: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
-    """Opacities of one region per image, ``[B,1,S,S]`` in [0, 1]: ellipses with ragged rims, hard or soft."""
-    count = len(detail)
-    radius = (_log_uniform(*REGION_SHARE, count, generator) / math.pi).sqrt() * side
-    centre = _centres(detail, side, generator)
-    elongation = torch.exp(torch.randn(count, generator=generator) / 2)
-    angle = torch.rand(count, generator=generator) * math.pi
-    rows, columns = torch.meshgrid(torch.arange(side).float(), torch.arange(side).float(), indexing="ij")
-    down, right = rows - centre[:, 0, None, None], columns - centre[:, 1, None, None]
-    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    along = (down * cosine + right * sine) / (radius * elongation)[:, None, None]
-    across = (right * cosine - down * sine) / (radius / elongation)[:, None, None]
-    knots = [(4, 8, 16, 32)[_integer(0, 4, generator)] for _ in range(count)]
-    rough = torch.cat([_field(side, number, generator) for number in knots])
-    raggedness = 0.7 * torch.rand(count, 1, 1, generator=generator)
+# where a region is and how opaque there, ``[h,w]`` in [0, 1]
+Part = tuple[Box, torch.Tensor]
+
+
+def _blob(centre: Sequence[float], side: int, generator: torch.Generator) -> Part | None:
+    """An ellipse with a ragged rim, hard or soft."""
+    radius = math.sqrt(_one(*REGION_SHARE, generator) / math.pi) * side
+    elongation = math.exp(_normal(generator) / 2)
+    angle = _uniform(generator) * math.pi
+    knots = (4, 8, 16, 32)[_integer(0, 4, generator)]
+    rough = torch.randn(knots + 1, knots + 1, generator=generator)
+    raggedness = 0.7 * _uniform(generator)
+    softness = 0.05 if _uniform(generator) < 0.4 else 0.05 + 1.4 * _uniform(generator)
+    long, short, cosine, sine = radius * elongation, radius / elongation, math.cos(angle), math.sin(angle)
+    # nothing lies further out, as a field between values is nowhere above all of them
+    furthest = 1 + raggedness * max(float(rough.max()), 0)
+    reach = [furthest * math.hypot(long * cosine, short * sine), furthest * math.hypot(long * sine, short * cosine)]
+    box = _box([at - most for at, most in zip(centre, reach)], [at + most for at, most in zip(centre, reach)], side)
+    if box is None:
+        return None
+    rows, columns = box.places()
+    down, right = rows - centre[0], columns - centre[1]
+    along, across = (down * cosine + right * sine) / long, (right * cosine - down * sine) / short
     # 1 in the centre, 0 on the rim
-    height = 1 - (along.square() + across.square()).sqrt() + raggedness * rough
-    draw = torch.rand(2, count, 1, 1, generator=generator)
-    softness = torch.where(draw[0] < 0.4, 0.05, 0.05 + 1.4 * draw[1])
-    return (height / softness).clamp(0, 1)[:, None]
+    height = 1 - (along.square() + across.square()).sqrt() + raggedness * _field(rough, box, side)
+    return box, (height / softness).clamp(0, 1)
 
 
-def _stroke(centre: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
-    """Opacity of a bent line, ``[1,S,S]`` in [0, 1]."""
+def _stroke(centre: Sequence[float], side: int, generator: torch.Generator) -> Part | None:
+    """A bent line."""
     scale, points = side / REFERENCE_SIDE, 24
     length, width = _one(8, 90, generator) * scale, _one(0.6, 4, generator) * scale
     start = torch.rand(1, generator=generator) * 2 * math.pi
     angle = start + torch.cumsum(torch.randn(points, generator=generator) * 0.15, dim=0)
     steps = torch.stack([angle.sin(), angle.cos()], dim=1) * (length / points)
-    line = centre + torch.cumsum(steps, dim=0) - steps.sum(dim=0) / 2
-    result = torch.zeros(1, side, side)
-    low = (line.amin(dim=0) - width - 2).clamp(min=0).long()
-    high = (line.amax(dim=0) + width + 3).clamp(max=side).long()
-    if (high <= low).any():
-        return result
-    rows, columns = torch.meshgrid(*(torch.arange(*ends) for ends in zip(low.tolist(), high.tolist())), indexing="ij")
-    pixel, segment = torch.stack([rows, columns], dim=-1).float()[:, :, None], line[1:] - line[:-1]
+    line = torch.tensor(centre) + torch.cumsum(steps, dim=0) - steps.sum(dim=0) / 2
+    box = _box((line.amin(dim=0) - width - 1).tolist(), (line.amax(dim=0) + width + 1).tolist(), side)
+    if box is None:
+        return None
+    rows, columns = torch.broadcast_tensors(*box.places())
+    pixel, segment = torch.stack([rows, columns], dim=-1)[:, :, None], line[1:] - line[:-1]
     offset = pixel - line[:-1]
     share = ((offset * segment).sum(dim=-1) / segment.square().sum(dim=-1).clamp(min=1e-6)).clamp(0, 1)
     distance = (offset - share[..., None] * segment).square().sum(dim=-1).amin(dim=-1).sqrt()
-    result[0, low[0] : high[0], low[1] : high[1]] = (width + 0.5 - distance).clamp(0, 1)
-    return result
+    return box, (width + 0.5 - distance).clamp(0, 1)
 
 
-# ---- what: each gives content ``[C,S,S]`` for one image, of whose contrast `std` is the standard deviation
+# ---- what: each gives the content of a box, ``[C,h,w]``, for one image, of whose contrast `std` is the standard deviation
 
 
-def _foreign(image: torch.Tensor, other: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
+def _rolled(image: torch.Tensor, shift: Sequence[int], box: Box) -> torch.Tensor:
+    """What of the image, rolled by ``shift`` rows and columns, lies in the box."""
+    rows, columns = (torch.arange(*ends).sub(by).remainder(image.shape[-1]) for ends, by in zip((box.rows, box.columns), shift))
+    return image[:, rows[:, None], columns]
+
+
+def _foreign(image: torch.Tensor, other: torch.Tensor, box: Box, std: float, generator: torch.Generator) -> torch.Tensor:
     turned = torch.rot90(other, _integer(0, 4, generator), (1, 2))
     turned = turned.flip(2) if _sign(generator) > 0 else turned
-    shift = tuple(_integer(0, image.shape[-1], generator) for _ in range(2))
-    return turned.roll(shift, (1, 2))
+    return _rolled(turned, [_integer(0, image.shape[-1], generator) for _ in range(2)], box)
 
 
-def _shaded(image: torch.Tensor, other: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
+def _shaded(image: torch.Tensor, other: torch.Tensor, box: Box, std: float, generator: torch.Generator) -> torch.Tensor:
     amplitude = _sign(generator) * _one(0.15, 2, generator) * std
-    return image + amplitude * (1 + 0.3 * _field(image.shape[-1], 4, generator))
+    return box.of(image) + amplitude * (1 + 0.3 * _smooth(4, box, image.shape[-1], generator))
 
 
-def _noisy(image: torch.Tensor, other: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
+def _noisy(image: torch.Tensor, other: torch.Tensor, box: Box, std: float, generator: torch.Generator) -> torch.Tensor:
     side = image.shape[-1]
     scale = side / REFERENCE_SIDE
-    grain = _blurred(torch.randn(1, side, side, generator=generator), _one(0.5, 6, generator) * scale)
-    ground = _blurred(image, 12 * scale) if _sign(generator) > 0 else image.mean(dim=(1, 2), keepdim=True)
-    level = 1.2 * (2 * float(torch.rand(1, generator=generator)) - 1)
-    return ground + std * (level + _one(0.1, 1, generator) * grain / grain.std())
+    grain = _grain(box, side, _one(0.5, 6, generator) * scale, generator)
+    ground = _blurred(image, box, 12 * scale) if _sign(generator) > 0 else image.mean(dim=(1, 2), keepdim=True)
+    level = 1.2 * (2 * _uniform(generator) - 1)
+    return ground + std * (level + _one(0.1, 1, generator) * grain)
 
 
-def _blurry(image: torch.Tensor, other: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
-    return _blurred(image, _one(1, 6, generator) * image.shape[-1] / REFERENCE_SIDE)
+def _blurry(image: torch.Tensor, other: torch.Tensor, box: Box, std: float, generator: torch.Generator) -> torch.Tensor:
+    return _blurred(image, box, _one(1, 6, generator) * image.shape[-1] / REFERENCE_SIDE)
 
 
-def _moved(image: torch.Tensor, other: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
+def _moved(image: torch.Tensor, other: torch.Tensor, box: Box, std: float, generator: torch.Generator) -> torch.Tensor:
     furthest = max(1, 24 * image.shape[-1] // REFERENCE_SIDE)
-    return image.roll(tuple(_integer(-furthest, furthest + 1, generator) for _ in range(2)), (1, 2))
+    return _rolled(image, [_integer(-furthest, furthest + 1, generator) for _ in range(2)], box)
 
 
-def _bent(image: torch.Tensor, other: torch.Tensor, std: float, generator: torch.Generator) -> torch.Tensor:
+def _bent(image: torch.Tensor, other: torch.Tensor, box: Box, std: float, generator: torch.Generator) -> torch.Tensor:
     side = image.shape[-1]
-    # in units of half the image, as sampling takes them
-    furthest = 2 * _one(2, 10, generator) / REFERENCE_SIDE
-    offset = torch.stack([_field(side, 8, generator)[0] for _ in range(2)], dim=-1) * furthest
-    grid = functional.affine_grid(torch.eye(2, 3)[None], [1, 1, side, side], align_corners=False) + offset
-    return functional.grid_sample(image[None], grid, align_corners=False, padding_mode="reflection")[0]
+    furthest = _one(2, 10, generator) * side / REFERENCE_SIDE
+    rows, columns = (places + furthest * _smooth(8, box, side, generator) for places in box.places())
+    # sampling has the image from -1 to 1, column before row
+    grid = (2 * torch.stack([columns, rows], dim=-1) + 1) / side - 1
+    return functional.grid_sample(image[None], grid[None], align_corners=False, padding_mode="reflection")[0]
 
 
-Kind = Callable[[torch.Tensor, torch.Tensor, float, torch.Generator], torch.Tensor]
+Kind = Callable[[torch.Tensor, torch.Tensor, Box, float, torch.Generator], torch.Tensor]
 KINDS: tuple[Kind, ...] = (_foreign, _shaded, _noisy, _blurry, _moved, _bent)
 
 
@@ -188,22 +255,24 @@ def made_content(images: torch.Tensor, regions: int, generator: torch.Generator)
     detail, std = _detail(images), centred.square().mean(dim=(1, 2, 3)).sqrt().tolist()
     changed, opacity = images.clone(), torch.zeros(len(images), 1, side, side)
     counts = torch.randint(1, regions + 1, (len(images),), generator=generator).tolist()
-    for number in range(max(counts, default=0)):
-        more = [index for index, count in enumerate(counts) if number < count]
-        blobs = _blobs(detail[more], side, generator)
-        centres = _centres(detail[more], side, generator)
-        for index, blob, centre in zip(more, blobs, centres):
-            here = changed[index]
+    for index, count in enumerate(counts):
+        whole = changed[index]
+        for centre in _centres(detail[index], side, count, generator).tolist():
             kind = _integer(0, len(KINDS) + 1, generator)
-            if kind == len(KINDS):
-                part = _stroke(centre, side, generator)
+            is_stroke = kind == len(KINDS)
+            part = (_stroke if is_stroke else _blob)(centre, side, generator)
+            if part is None:
+                continue
+            box, opaque = part
+            here = box.of(whole)
+            if is_stroke:
                 content = here + _sign(generator) * _one(0.2, 2.5, generator) * std[index]
             else:
-                part = blob
                 other = images[_integer(0, len(images), generator)]
-                content = KINDS[kind](here, other, std[index], generator)
-            changed[index] = here + part * (content - here)
-            opacity[index] = torch.maximum(opacity[index], part)
+                content = KINDS[kind](whole, other, box, std[index], generator)
+            here += opaque * (content - here)
+            covered = box.of(opacity[index])
+            torch.maximum(covered, opaque, out=covered)
     return changed.expand(-1, channels, -1, -1), opacity
 
 
