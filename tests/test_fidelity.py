@@ -20,7 +20,7 @@ from test_reference import authors_state
 from typer.testing import CliRunner
 
 from decodiff.cli import app
-from decodiff.data.images import read_rgb
+from decodiff.data.images import read_rgb, squared
 from decodiff.data.registry import REGISTRY
 from decodiff.data.rows import read_rows
 from decodiff.data.views import cropped, to_tensor
@@ -29,7 +29,7 @@ from decodiff.metrics import METRICS
 from decodiff.models.unet import build_unet, load_unet
 from decodiff.objectives import deviation_example, squared_errors
 from decodiff.scheduler import DeviationScheduler
-from decodiff.stages.prepare import resized_image, resized_mask
+from decodiff.stages.prepare import resized_mask
 
 RESIZE, CROP, CELL = 75, 64, 8
 SCALING = 0.18215
@@ -262,8 +262,8 @@ def test_images_are_resized_as_pillow_does_by_default(tmp_path, mode, size):
     picture.convert(mode).save(path)
     expected = np.array(Image.open(path).convert("RGB").resize((40, 40)))
     sha256 = bytes_sha256(path.read_bytes())
-    np.testing.assert_array_equal(resized_image(path, 40, "bicubic", sha256), expected)
-    others = [resized_image(path, 40, name, sha256) for name in ("nearest", "box", "bilinear", "hamming", "lanczos")]
+    np.testing.assert_array_equal(squared(read_rgb(path, sha256), 40, "bicubic"), expected)
+    others = [squared(read_rgb(path, sha256), 40, name) for name in ("nearest", "box", "bilinear", "hamming", "lanczos")]
     assert not any(np.array_equal(other, expected) for other in others)
 
 

@@ -15,7 +15,7 @@ from PIL import Image as Picture
 
 from decodiff.config import load
 from decodiff.data.demo import render
-from decodiff.data.images import read_rgb
+from decodiff.data.images import read_rgb, squared
 from decodiff.data.maps import own_maps
 from decodiff.data.pose import posed
 from decodiff.data.rows import Row, write_rows
@@ -32,7 +32,6 @@ from decodiff.stages.encode import encode_test
 from decodiff.stages.evaluate import evaluate_maps
 from decodiff.stages.predict import predict
 from decodiff.stages.predictions import Rows, overlay
-from decodiff.stages.prepare import resized_image
 from decodiff.stages.publish import publish
 from decodiff.stages.score import score
 
@@ -81,7 +80,7 @@ def finished(request, tmp_path_factory):
         name = str(path.relative_to(folder))
         rows.append(Row(name, category, split, int(defect != "good"), defect, "", 40, 30, sha256(path)))
     write_rows(prepared / "test.csv", rows)
-    np.save(prepared / "test_images.npy", [resized_image(folder / row.image, SIDE, "bicubic", row.sha256) for row in rows])
+    np.save(prepared / "test_images.npy", [squared(read_rgb(folder / row.image, row.sha256), SIDE, "bicubic") for row in rows])
     np.save(prepared / "test_masks_standard.npy", np.zeros((COUNT, SIDE, SIDE), np.uint8))
     networks(models, request.param)
     results.mkdir(parents=True)

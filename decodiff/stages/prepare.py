@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from decodiff.data.images import Mask, mask_area, mask_files, read_mask, read_rgb, squared
 from decodiff.data.parallel import in_order
-from decodiff.data.pose import placement, posed, turned_mask
+from decodiff.data.pose import Placement, placement, turned, turned_mask
 from decodiff.data.rows import Row, read_rows, write_rows
 from decodiff.errors import InputError
 from decodiff.files import GrowingArray, alone, read_array, read_json, remove, write_json, writing
@@ -44,20 +44,12 @@ def resized_mask(mask: Mask, side: int, protocol: str) -> np.ndarray:
     return np.asarray(Image.fromarray(mask_area(mask)).resize(size, method)).astype(np.uint8)
 
 
-def resized_image(path: Path, side: int, filter_name: str, sha256: str, pose: Pose = "as_is") -> np.ndarray:
-    """An image at ``side`` pixels square, uint8 ``[S,S,3]``. Raises `InputError` when the file is not the manifest's."""
-    return squared(posed(read_rgb(path, sha256), pose), side, filter_name)
-
-
-def _mask(row: Row, root: Path, pose: Pose) -> Mask:
-    """What is marked in an image, in the image's pose; nothing of one without a mask."""
+def _mask(row: Row, root: Path, to: Placement | None) -> Mask:
+    """What is marked in an image, turned as the image is; nothing of one without a mask."""
     if not row.mask:
         return {Path(row.image): Image.new("L", (row.width, row.height))}
     mask = read_mask(root / row.mask)
-    if pose == "as_is":
-        return mask
-    to = placement(read_rgb(root / row.image, row.sha256))
-    return {path: turned_mask(picture, to) for path, picture in mask.items()}
+    return mask if to is None else {path: turned_mask(picture, to) for path, picture in mask.items()}
 
 
 def _stamp(path: Path | str) -> list[int]:
@@ -113,11 +105,13 @@ def _fill(
             array.cut(done)
 
         def items(row: Row) -> list[np.ndarray]:
-            image = resized_image(root / row.image, resize, filter_name, row.sha256, pose)
-            if split != "test":
-                return [image]
-            mask = _mask(row, root, pose)
-            return [image, *(resized_mask(mask, resize, protocol) for protocol in PROTOCOLS)]
+            image = read_rgb(root / row.image, row.sha256)
+            to = None if pose == "as_is" else placement(image)
+            parts = [squared(image if to is None else turned(image, to), resize, filter_name)]
+            if split == "test":
+                mask = _mask(row, root, to)
+                parts += [resized_mask(mask, resize, protocol) for protocol in PROTOCOLS]
+            return parts
 
         results = in_order(items, rows[done:], threads)
         for parts in tqdm(results, desc=f"resize {split}", unit="image", total=len(rows), initial=done):
