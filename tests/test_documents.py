@@ -1,6 +1,7 @@
 """What the documents tell one to type exists: commands and their options, configurations, targets of make, benchmarks."""
 
 import itertools
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -83,3 +84,11 @@ def test_the_command_line_is_listed_as_its_help_has_it():
     command = [sys.executable, "-m", "typer", "decodiff.cli", "utils", "docs", "--name", "decodiff"]
     made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert made.strip() == (ROOT / "docs/commands.md").read_text(encoding="utf-8").strip(), "make commands"
+
+
+NAMES = sorted({name for page in PAGES for name in re.findall(r"`(decodiff(?:\.\w+)+)", page.read_text(encoding="utf-8"))})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_the_package_exist(name):
+    assert pkgutil.resolve_name(name) is not None
