@@ -133,20 +133,24 @@ class _Bar(BarColumn):
 class Screen:
     """What a person sees: on a terminal a line that is drawn anew, elsewhere one now and then; and what went wrong."""
 
-    def __init__(self, course: Course, stream: TextIO):
+    def __init__(self, course: Course, stream: TextIO, seconds_between_lines: float = SECONDS_BETWEEN_LINES):
         self._course = course
         self._console = Console(file=stream, highlight=False, soft_wrap=True)
         self._bar = Progress(_Bar(course), _Line(course), console=self._console, transient=True, redirect_stderr=False)
         self._bar.add_task("", total=1.0)
-        self._last = 0.0
+        self._seconds_between_lines = seconds_between_lines
+        self._is_over = threading.Event()
+        # of its own, as Snakemake says nothing while a long job runs
+        self._lines = threading.Thread(target=self._say_lines, daemon=True)
 
     def begin(self) -> None:
         if self._console.is_terminal:
             self._bar.start()
+        else:
+            self._lines.start()
 
-    def step(self) -> None:
-        if not self._console.is_terminal and self._course.elapsed >= self._last + SECONDS_BETWEEN_LINES:
-            self._last = self._course.elapsed
+    def _say_lines(self) -> None:
+        while not self._is_over.wait(self._seconds_between_lines):
             self.say(self._course.line())
 
     def say(self, message: str) -> None:
@@ -156,6 +160,9 @@ class Screen:
         # it would print an empty line where it has not begun
         if self._console.is_terminal:
             self._bar.stop()
+        else:
+            self._is_over.set()
+            self._lines.join()
 
 
 def _last_line(paths: Iterable[str]) -> str:
@@ -201,7 +208,6 @@ class Handler(LogHandlerBase):
                 screen.say(message)
         elif event is None and record.getMessage().startswith("Nothing to be done"):
             screen.say("nothing to be done")
-        screen.step()
 
 
 @contextlib.contextmanager

@@ -1,16 +1,18 @@
 """`decodiff run`: what a person sees of a run, and what goes to the log."""
 
+import io
 import os
 import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from commands import ENVIRONMENT
 
-from decodiff.progress import SECONDS_TO_PACE, Course
+from decodiff.progress import SECONDS_TO_PACE, Course, Screen
 
 WORKFLOW = """
 rule all:
@@ -69,6 +71,24 @@ def test_the_line_names_the_longest_job_that_runs(course):
     course.end(1)
     course.end(2)
     assert course.line() == "2 of 3 jobs · between jobs · 10 s, about 0 s left"
+
+
+def test_without_a_terminal_lines_come_while_one_long_job_runs(course):
+    course, now = course
+    stream = io.StringIO()
+    screen = Screen(course, stream, seconds_between_lines=0.01)
+    screen.begin()
+    course.begin(1, "train all")
+    for second in (20, 40):
+        now[0] = 100.0 + second
+        ends = time.monotonic() + 20
+        while f" {second} s, about" not in stream.getvalue() and time.monotonic() < ends:
+            time.sleep(0.01)
+    screen.end()
+    said = stream.getvalue()
+    assert "0 of 3 jobs · train all · 20 s, about " in said and "0 of 3 jobs · train all · 40 s, about " in said
+    time.sleep(0.05)
+    assert stream.getvalue() == said, "none after the end"
 
 
 def run(folder, *arguments, second="", terminal=None):
